@@ -1,0 +1,1 @@
+"""Reading a cohort: its clinical table and its folders of pictures."""

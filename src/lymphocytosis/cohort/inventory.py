@@ -1,0 +1,90 @@
+"""What was taken of a cohort, what was refused and why."""
+
+from typing import Any
+
+import pandas as pd
+
+from lymphocytosis.errors import UserError
+
+CELL_COLUMNS = ["patient_id", "image_id", "path", "sha256", "row", "status"]
+
+
+def count_cells(patients: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+    """Give each patient the number of pictures that were taken.
+
+    Args:
+        patients: as `read_patients` returns them.
+        records: the image store's records, one row a file.
+
+    Returns:
+        The patients with a column cell_count.
+
+    Raises:
+        UserError: every picture of a patient was left out.
+    """
+    taken = records.loc[records["row"].notna(), "patient_id"].value_counts()
+    counts = patients["patient_id"].map(taken).fillna(0).astype("int32")
+    empty = patients.loc[counts == 0, "patient_id"]
+    if len(empty):
+        reasons = records.loc[records["patient_id"].isin(empty)].groupby("patient_id")["reason"]
+        raise UserError(
+            "No picture could be taken of:\n"
+            + "\n".join(
+                f"  - patient {patient_id}: {len(said)} file(s) left out, the first: {said.iloc[0]}"
+                for patient_id, said in reasons
+            )
+            + "\nMend the files, or take the patients out of the cohort; "
+            "image.other_size and image.other_mode say what is converted."
+        )
+    return patients.assign(cell_count=counts)
+
+
+def report_ingest(
+    patients: pd.DataFrame, records: pd.DataFrame, warnings: list[str], image: dict[str, Any]
+) -> dict[str, Any]:
+    """Say what was taken, what was converted or left out and why, and what looks odd.
+
+    Args:
+        patients: with cell_count.
+        records: the image store's records, one row a file.
+        warnings: what reading the clinical table brought up.
+        image: the parameters that shaped the pictures.
+
+    Returns:
+        A report of plain values, ready for JSON.
+    """
+    status = records["status"].value_counts()
+    unusual = records.loc[records["status"] != "taken", ["path", "status", "reason"]]
+    return {
+        "patients": {
+            "train_reactive": _count(patients, "train", 0),
+            "train_tumoral": _count(patients, "train", 1),
+            "train_unlabelled": _count(patients, "train", None),
+            "test_reactive": _count(patients, "test", 0),
+            "test_tumoral": _count(patients, "test", 1),
+            "test_unlabelled": _count(patients, "test", None),
+        },
+        "cells_per_patient": {
+            "fewest": int(patients["cell_count"].min()),
+            "median": float(patients["cell_count"].median()),
+            "most": int(patients["cell_count"].max()),
+        },
+        "pictures": {name: int(status.get(name, 0)) for name in ("taken", "converted", "left_out")},
+        "not_taken_as_they_are": unusual.to_dict(orient="records"),
+        "warnings": warnings + _copies(records),
+        "image": image,
+    }
+
+
+def _count(patients: pd.DataFrame, subset: str, label: int | None) -> int:
+    labels = patients.loc[patients["subset"] == subset, "label"]
+    return int(labels.isna().sum() if label is None else labels.eq(label).sum())
+
+
+def _copies(records: pd.DataFrame) -> list[str]:
+    taken = records[records["row"].notna()]
+    copies = taken[taken.duplicated("sha256", keep=False)]
+    return [
+        f"The same picture stands under several names: {', '.join(same['path'])}."
+        for _, same in copies.groupby("sha256")
+    ]

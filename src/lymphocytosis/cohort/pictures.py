@@ -1,0 +1,29 @@
+"""The files of a cohort's folders, before anything is known of their content."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Subset = Literal["train", "test"]
+
+# The challenge's folders, and the subset each holds.
+SUBSET_FOLDERS: dict[str, Subset] = {"trainset": "train", "testset": "test"}
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """One file in a patient's folder.
+
+    Attributes:
+        subset: train or test, by the folder the patient stands in.
+        patient_id: name of the patient's folder.
+        image_id: name of the file; it repeats between patients.
+        path: path relative to the cohort's folder, with forward slashes.
+        read: returns the file's bytes; raises OSError, with a reason, where it may not be read.
+    """
+
+    subset: Subset
+    patient_id: str
+    image_id: str
+    path: str
+    read: Callable[[], bytes]

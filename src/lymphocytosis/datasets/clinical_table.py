@@ -1,0 +1,65 @@
+"""The clinical table as the hospital gives it: a CSV, read as text and judged later."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset
+
+from lymphocytosis.errors import UserError
+
+# A row has some fifty bytes: this is a million patients.
+MOST_BYTES = 64 * 1024 * 1024
+
+
+class ClinicalTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+    """Reads every cell of a CSV as text, so that a refusal can quote what stands there."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Make the dataset.
+
+        Args:
+            filepath: the CSV.
+            metadata: for kedro-viz.
+        """
+        self._path = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """Read the table.
+
+        Returns:
+            Every column as text; an empty cell is an empty text.
+
+        Raises:
+            UserError: there is no such file, it is too large, or it is no CSV in UTF-8.
+        """
+        if not self._path.is_file():
+            raise UserError(
+                f"There is no {self._path.name} in {self._path.parent}. "
+                "docs/data.md says what it must hold."
+            )
+        if self._path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{self._path} has more than {MOST_BYTES} bytes: no clinical table.")
+        try:
+            # utf-8-sig also takes the mark that spreadsheets put before the first name.
+            return pd.read_csv(self._path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"{self._path} can't be read as a comma-separated table in UTF-8: {error}"
+            ) from error
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the table; its first, unnamed column is the challenge's index.
+
+        Args:
+            data: every column as text.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        data.to_csv(self._path, index=False)
+
+    def _exists(self) -> bool:
+        return self._path.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path)}

@@ -1,0 +1,84 @@
+"""The image store on disk: a folder with pixels.npy, records.parquet and image.json."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from kedro.io import AbstractVersionedDataset, Version
+from numpy.lib import format as npy
+
+from lymphocytosis.datasets.whole_files import appearing_whole
+from lymphocytosis.imaging.store import CellImages, PictureStream
+from lymphocytosis.parameters import ImageParameters
+
+
+class ImageStoreDataset(AbstractVersionedDataset[PictureStream, CellImages]):
+    """Writes decoded pictures one after the other; maps them into memory on load."""
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Make the dataset.
+
+        Args:
+            filepath: the store's folder.
+            version: Kedro's load and save version.
+            metadata: for kedro-viz.
+        """
+        super().__init__(PurePosixPath(filepath), version)
+        self.metadata = metadata
+
+    def load(self) -> CellImages:
+        """Map the store into memory.
+
+        Returns:
+            uint8 (n, size, size, 3), read only, with the records of its files.
+        """
+        folder = Path(self._get_load_path())
+        images: CellImages = np.load(folder / "pixels.npy", mmap_mode="r").view(CellImages)
+        images.records = pd.read_parquet(folder / "records.parquet")
+        images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
+        return images
+
+    def save(self, data: PictureStream) -> None:
+        """Draw the stream to its end and write it; memory stays that of a few pictures.
+
+        Args:
+            data: the cohort's pictures.
+        """
+        with appearing_whole(Path(self._get_save_path())) as folder:
+            folder.mkdir()
+            with (folder / "pixels.npy").open("wb") as file:
+                records = _write_pixels(file, data)
+            records.to_parquet(folder / "records.parquet", index=False)
+            (folder / "image.json").write_text(data.image.model_dump_json(indent=2))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "version": self._version}
+
+
+def _write_pixels(file: BinaryIO, stream: PictureStream) -> pd.DataFrame:
+    """Write an .npy file whose number of rows is known only at its end."""
+    size = stream.image.size
+    _write_header(file, (0, size, size, 3))
+    records, rows = [], 0
+    for picture in stream.pictures:
+        row = None
+        if picture.pixels is not None:
+            file.write(picture.pixels.tobytes())
+            row, rows = rows, rows + 1
+        records.append({**picture.record, "row": row})
+    # NumPy pads the header so that the first axis may grow in place.
+    file.seek(0)
+    _write_header(file, (rows, size, size, 3))
+    return pd.DataFrame(records).astype({"row": "Int64"})
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    description = npy.dtype_to_descr(np.dtype(np.uint8))
+    npy.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": shape})

@@ -1,0 +1,50 @@
+"""A CSV that a user may supply, or not."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from lymphocytosis.errors import UserError
+
+
+class OptionalCSVDataset(AbstractDataset[NoReturn, pd.DataFrame | None]):
+    """Reads a table as text where the file is there, and gives None where it is not."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Make the dataset.
+
+        Args:
+            filepath: the CSV.
+            metadata: for kedro-viz.
+        """
+        self._path = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame | None:
+        """Read the table.
+
+        Returns:
+            Every column as text, or None where there is no such file.
+
+        Raises:
+            UserError: the file is no CSV in UTF-8.
+        """
+        if not self._path.is_file():
+            return None
+        try:
+            return pd.read_csv(self._path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        except ValueError as error:
+            raise UserError(f"{self._path} can't be read as a table: {error}") from error
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: the table is the user's."""
+        raise DatasetError(f"{self._path} is the user's own file; nothing writes it.")
+
+    def _exists(self) -> bool:
+        # Kedro asks before a run whether free inputs exist; None is an answer too.
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path)}

@@ -1,0 +1,117 @@
+"""A cohort's folders of pictures: `trainset/<patient>/<picture>`, `testset/<patient>/<picture>`."""
+
+import shutil
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PictureFile
+from lymphocytosis.errors import UserError
+
+# A cell's picture has some ten kilobytes; a file beyond this is no such picture.
+MOST_BYTES = 64 * 1024 * 1024
+# Stands in a simulated cohort's folder: without it, nothing there is ever written over.
+SIMULATED_MARK = ".simulated"
+
+
+class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[PictureFile]]):
+    """Lists a cohort's pictures on load; writes a simulated cohort's on save.
+
+    Files are read only when `PictureFile.read` is called. Hidden files are passed over.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Make the dataset.
+
+        Args:
+            filepath: the cohort's folder.
+            metadata: for kedro-viz.
+        """
+        self._root = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> list[PictureFile]:
+        """List every file in every patient's folder, sorted.
+
+        Returns:
+            The files.
+
+        Raises:
+            UserError: no such folder, or it has neither trainset/ nor testset/.
+        """
+        if not self._root.is_dir():
+            raise UserError(
+                f"There is no cohort folder {self._root}. Give it by --params=cohort_dir=... "
+                "or in conf/base/globals.yml."
+            )
+        folders = [name for name in SUBSET_FOLDERS if (self._root / name).is_dir()]
+        if not folders:
+            found = ", ".join(sorted(path.name for path in self._root.iterdir())[:10]) or "nothing"
+            raise UserError(
+                f"The cohort folder {self._root} has neither trainset/ nor testset/; it has: "
+                f"{found}. docs/data.md shows the layout."
+            )
+        files = [file for name in folders for file in self._files_of_subset(name)]
+        if not files:
+            raise UserError(f"The folders {', '.join(folders)} in {self._root} hold no pictures.")
+        return files
+
+    def _files_of_subset(self, folder: str) -> list[PictureFile]:
+        return [
+            PictureFile(
+                subset=SUBSET_FOLDERS[folder],
+                patient_id=patient.name,
+                image_id=path.name,
+                path=path.relative_to(self._root).as_posix(),
+                read=partial(_read_inside, path, self._root),
+            )
+            for patient in sorted((self._root / folder).iterdir())
+            if patient.is_dir() and not patient.name.startswith(".")
+            for path in sorted(patient.iterdir())
+            if not path.name.startswith(".")
+        ]
+
+    def save(self, data: Iterable[tuple[str, bytes]]) -> None:
+        """Write a simulated cohort; an earlier simulated one is replaced.
+
+        Args:
+            data: relative path and content of each picture.
+
+        Raises:
+            UserError: the folder holds something that was not simulated.
+        """
+        if self._root.exists() and any(self._root.iterdir()):
+            if not (self._root / SIMULATED_MARK).exists():
+                raise UserError(
+                    f"simulate would write over {self._root}, which holds files it did not make. "
+                    "Give an empty folder by --params=cohort_dir=... or use --env=demo."
+                )
+            for folder in SUBSET_FOLDERS:
+                shutil.rmtree(self._root / folder, ignore_errors=True)
+        self._root.mkdir(parents=True, exist_ok=True)
+        (self._root / SIMULATED_MARK).touch()
+        for relative, content in data:
+            path = self._root / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def _exists(self) -> bool:
+        return any((self._root / folder).is_dir() for folder in SUBSET_FOLDERS)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._root)}
+
+
+def _read_inside(path: Path, root: Path) -> bytes:
+    """Read a file's bytes; OSError, with a reason, where it is no file of this folder."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise OSError("a link that leads out of the cohort's folder")
+    if not path.is_file():
+        raise OSError("not a file")
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise OSError(f"has {size} bytes; at most {MOST_BYTES} are read")
+    return path.read_bytes()

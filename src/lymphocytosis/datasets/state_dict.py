@@ -1,0 +1,77 @@
+"""Models on disk: a pickled state dict together with the plain values that rebuild the model."""
+
+import pickle
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io import AbstractVersionedDataset, Version
+
+from lymphocytosis.datasets.whole_files import appearing_whole
+from lymphocytosis.errors import UserError
+
+# The largest model here, EfficientNet-B7 with its decoder, has some 300 MB.
+MOST_BYTES = 8 * 1024**3
+
+
+class StateDictDataset(AbstractVersionedDataset[dict[str, Any], dict[str, Any]]):
+    """Saves and loads a dict of tensors and plain values by torch.
+
+    A model file is untrusted: it is loaded with `weights_only=True`, which runs no code of its.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Make the dataset.
+
+        Args:
+            filepath: the file.
+            version: Kedro's load and save version.
+            metadata: for kedro-viz.
+        """
+        super().__init__(PurePosixPath(filepath), version)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        """Read the model's values onto the CPU.
+
+        Returns:
+            What was saved.
+
+        Raises:
+            UserError: the file is damaged, too large, or holds more than tensors and plain values.
+        """
+        import torch  # 3 s: only a run that loads a model pays for it
+
+        path = Path(self._get_load_path())
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path} has more than {MOST_BYTES} bytes: no model of this project.")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise UserError(
+                f"{path} can't be loaded as a model: it is damaged, or holds more than tensors and "
+                f"plain values, which is refused. ({str(error).splitlines()[0]})"
+            ) from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path} holds a {type(content).__name__}, not a model's state dict.")
+        return content
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Write the model's values; the same values give the same bytes.
+
+        Args:
+            data: tensors and plain values, in dicts, lists and tuples.
+        """
+        import torch
+
+        # Through a file object: by path, torch would write the temporary name into the archive.
+        with appearing_whole(Path(self._get_save_path())) as path, path.open("wb") as file:
+            torch.save(data, file)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "version": self._version}

@@ -1,0 +1,1 @@
+"""Encoders, the autoencoder, pretext training and embedding."""

@@ -1,0 +1,82 @@
+"""A pretrained autoencoder as plain values, and back."""
+
+from typing import Any
+
+from lymphocytosis.encoders.autoencoder import AutoEncoder
+from lymphocytosis.encoders.encoder import Encoder
+from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import EncoderParameters, ImageParameters, PretextParameters
+
+
+def pack(
+    state: dict[str, Any],
+    encoder: EncoderParameters,
+    image: ImageParameters,
+    pretext: PretextParameters,
+    seed: int,
+) -> dict[str, Any]:
+    """Put a state dict together with all that is needed to rebuild and to trace the model.
+
+    Args:
+        state: the autoencoder's state dict.
+        encoder: what was built.
+        image: how its pictures were shaped.
+        pretext: how it was trained.
+        seed: the run's seed.
+
+    Returns:
+        Tensors and plain values only.
+    """
+    parameters = {
+        "encoder": encoder.model_dump(mode="json"),
+        "image": image.model_dump(mode="json"),
+        "pretext": pretext.model_dump(mode="json"),
+        "seed": seed,
+    }
+    return {"kind": "autoencoder", "parameters": parameters, "state_dict": state}
+
+
+def unpack(checkpoint: dict[str, Any]) -> tuple[AutoEncoder, ImageParameters]:
+    """Rebuild the autoencoder.
+
+    Args:
+        checkpoint: what `pack` returned.
+
+    Returns:
+        The autoencoder, in eval mode, and how its pictures must be shaped.
+
+    Raises:
+        UserError: the values are not those of an autoencoder, or don't fit the model they name.
+    """
+    if checkpoint.get("kind") != "autoencoder":
+        raise UserError("The catalog entry 'autoencoder' holds another kind of model.")
+    try:
+        encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
+        image = ImageParameters.model_validate(checkpoint["parameters"]["image"])
+        model = AutoEncoder(Encoder(encoder.name, image.size), encoder.small_dim, image.size)
+        model.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The catalog entry 'autoencoder' can't be rebuilt: {str(error).splitlines()[0]}. "
+            "Run ssl_pretrain again."
+        ) from error
+    return model.eval(), image
+
+
+def check_same_pictures(pretrained: ImageParameters, stored: ImageParameters) -> None:
+    """Refuse to embed pictures that were shaped otherwise than those of pretraining.
+
+    Args:
+        pretrained: how the pictures of pretraining were shaped.
+        stored: how those in the store are.
+
+    Raises:
+        UserError: crop or size differ.
+    """
+    for key in ("source_size", "crop", "size"):
+        then, now = getattr(pretrained, key), getattr(stored, key)
+        if then != now:
+            raise UserError(
+                f"The autoencoder was pretrained with image.{key} = {then}, and the image store "
+                f"has {now}. Run ingest with {then}, or ssl_pretrain again."
+            )

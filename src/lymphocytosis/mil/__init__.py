@@ -1,0 +1,1 @@
+"""Bags, aggregators, the patient classifier and its training."""

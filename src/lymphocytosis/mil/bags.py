@@ -1,0 +1,131 @@
+"""Bags: a patient's cells in one view, with the clinical values and, where known, the label."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from lymphocytosis.errors import UserError
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Every bag of a cohort; patients are numbered as in the patients table.
+
+    Attributes:
+        instances: (n, D) float32 embeddings, a bag's instances side by side.
+        first: (b,) int64, the first instance of each bag.
+        size: (b,) int64, the number of its instances.
+        patient: (b,) int64, its patient's number.
+        view: the name of each bag's view.
+        clinical: (p, 2) float32: age in years, lymphocyte count in 10^9 per litre.
+        label: (p,) int64: 0 reactive, 1 tumoral, -1 unknown.
+    """
+
+    instances: Tensor
+    first: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    patient: npt.NDArray[np.int64]
+    view: list[str]
+    clinical: Tensor
+    label: npt.NDArray[np.int64]
+
+    def of_patients(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Find the bags, in all views, of some patients.
+
+        Args:
+            numbers: the patients' numbers.
+
+        Returns:
+            The bags' indices, ascending.
+        """
+        return np.flatnonzero(np.isin(self.patient, numbers))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Bags packed for the classifier: no padding, so no bag sees another's size.
+
+    Attributes:
+        instances: (n, D) float32, all instances of the batch.
+        bag: (n,) int64, the bag of each instance, from 0.
+        clinical: (b, 2) float32.
+        label: (b,) float32.
+    """
+
+    instances: Tensor
+    bag: Tensor
+    clinical: Tensor
+    label: Tensor
+
+
+def gather_bags(embeddings: pa.Table, patients: pd.DataFrame) -> Bags:
+    """Sort embeddings into bags, one for each patient and view.
+
+    Args:
+        embeddings: patient_id, image_id, view, embedding (lists of float32 of fixed length).
+        patients: patient_id, label, age_years, lymphocyte_count, cell_count.
+
+    Returns:
+        The bags, ordered by patient, then by view in order of first appearance.
+
+    Raises:
+        UserError: the embeddings are not of these patients' cells.
+    """
+    keys = embeddings.select(["patient_id", "view"]).to_pandas()
+    views = list(keys["view"].unique())
+    number = pd.Index(patients["patient_id"]).get_indexer(keys["patient_id"])
+    # One number for each bag: patient first, then view.
+    bag = number * len(views) + pd.Index(views).get_indexer(keys["view"])
+    size = np.bincount(bag[number >= 0], minlength=len(patients) * len(views))
+    expected = np.repeat(patients["cell_count"].to_numpy(), len(views))
+    if (number < 0).any() or not np.array_equal(size, expected):
+        raise UserError(
+            "The embeddings are not those of the ingested cells: another cohort or another ingest "
+            "made them. Run embed again."
+        )
+    order = np.argsort(bag, kind="stable")
+    return Bags(
+        instances=torch.from_numpy(_matrix(embeddings["embedding"]))[torch.from_numpy(order)],
+        first=np.concatenate([[0], np.cumsum(size)[:-1]]),
+        size=size,
+        patient=np.repeat(np.arange(len(patients)), len(views)),
+        view=views * len(patients),
+        clinical=torch.from_numpy(
+            patients[["age_years", "lymphocyte_count"]].to_numpy(dtype=np.float32)
+        ),
+        label=patients["label"].fillna(-1).to_numpy(dtype=np.int64),
+    )
+
+
+def _matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    width = column.type.list_size
+    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
+    return flat.reshape(-1, width)
+
+
+def pack(bags: Bags, chosen: npt.NDArray[np.int64]) -> Batch:
+    """Pack some bags into one batch.
+
+    Args:
+        bags: all bags.
+        chosen: (b,) indices of the bags, in the order of the batch.
+
+    Returns:
+        The batch.
+    """
+    size = bags.size[chosen]
+    rows = np.concatenate(
+        [np.arange(f, f + s) for f, s in zip(bags.first[chosen], size, strict=True)]
+    )
+    patient = torch.from_numpy(bags.patient[chosen])
+    return Batch(
+        instances=bags.instances[torch.from_numpy(rows)],
+        bag=torch.from_numpy(np.repeat(np.arange(len(chosen)), size)),
+        clinical=bags.clinical[patient],
+        label=torch.from_numpy(bags.label[bags.patient[chosen]]).to(torch.float32),
+    )

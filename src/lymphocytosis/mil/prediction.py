@@ -1,0 +1,79 @@
+"""Predictions of trained classifiers, each patient in each view (paper, section 3.3)."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightning_fabric import Fabric
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.mil.bags import Bags
+from lymphocytosis.mil.classifier import PatientClassifier
+from lymphocytosis.mil.training import Indices, build_classifier, predict_bags
+from lymphocytosis.parameters import MilParameters
+
+
+def load_classifiers(content: dict[str, Any], in_dim: int) -> dict[int, PatientClassifier]:
+    """Rebuild a suite's classifiers.
+
+    Args:
+        content: what `train_suite` returned.
+        in_dim: width of the instances they will be given.
+
+    Returns:
+        A classifier, in eval mode, for each split.
+
+    Raises:
+        UserError: these are no classifiers, or they take instances of another width.
+    """
+    if content.get("kind") != "classifiers":
+        raise UserError("The catalog entry holds another kind of model, not classifiers.")
+    trained_with = content["parameters"]["in_dim"]
+    if trained_with != in_dim:
+        raise UserError(
+            f"The classifiers were trained on embeddings of width {trained_with}, and these have "
+            f"{in_dim}: another encoder made them. Run classify again."
+        )
+    mil = MilParameters.model_validate(content["parameters"]["mil"])
+    classifiers = {}
+    for split, state in content["state_dicts"].items():
+        classifiers[split] = build_classifier(mil, in_dim, seed=0)
+        classifiers[split].load_state_dict(state)
+    return classifiers
+
+
+def predict_patients(
+    classifiers: dict[int, PatientClassifier],
+    bags: Bags,
+    patients: pd.DataFrame,
+    asked: dict[int, Indices],
+    fabric: Fabric,
+) -> pd.DataFrame:
+    """Predict patients in every view.
+
+    Args:
+        classifiers: one for each split.
+        bags: every bag; patients are numbered as in `patients`.
+        patients: patient_id, and others.
+        asked: for each split, the numbers of the patients that its classifier predicts.
+        fabric: device and precision.
+
+    Returns:
+        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted.
+    """
+    tables = []
+    for split, classifier in classifiers.items():
+        chosen = bags.of_patients(asked[split])
+        probability = predict_bags(fabric.setup_module(classifier), bags, chosen, fabric, 32)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "patient_id": patients["patient_id"].to_numpy()[bags.patient[chosen]],
+                    "split": np.full(len(chosen), split),
+                    "view": [bags.view[bag] for bag in chosen],
+                    "probability": probability,
+                }
+            )
+        )
+    table = pd.concat(tables, ignore_index=True).astype({"patient_id": "str", "view": "str"})
+    return table.sort_values(["patient_id", "split"], kind="stable", ignore_index=True)

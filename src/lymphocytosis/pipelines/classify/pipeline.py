@@ -1,0 +1,51 @@
+"""Wiring of the classify pipeline."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from lymphocytosis.pipelines.classify.nodes import make_splits, plot_history, train_classifiers
+from lymphocytosis.pipelines.sizes import SIZES, select_size
+
+
+def create_pipeline() -> Pipeline:
+    """Wire embeddings and patients to five classifiers of each size."""
+    shared = pipeline(
+        [
+            node(
+                make_splits,
+                inputs=["patients", "supplied_splits", "params:splits", "params:seed"],
+                outputs="splits",
+            )
+        ],
+        tags="classify",
+    )
+    return sum((_one_size(size) for size in SIZES), start=shared)
+
+
+def _one_size(size: str) -> Pipeline:
+    return select_size(size) + pipeline(
+        [
+            node(
+                train_classifiers,
+                inputs=[
+                    "size_embeddings",
+                    "patients",
+                    "splits",
+                    "params:mil",
+                    "params:compute",
+                    "params:seed",
+                ],
+                outputs=["classifiers", "history"],
+                tags="gpu",
+            ),
+            node(plot_history, inputs="history", outputs="history_plot"),
+        ],
+        namespace=size,
+        inputs={
+            "size_embeddings": f"{size}_embeddings",
+            "patients": "patients",
+            "splits": "splits",
+        },
+        outputs={name: f"{size}_{name}" for name in ("classifiers", "history", "history_plot")},
+        parameters={"params:mil", "params:compute", "params:seed"},
+        tags="classify",
+    )

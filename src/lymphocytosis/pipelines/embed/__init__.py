@@ -1,0 +1,5 @@
+"""Embed every cell in every view."""
+
+from lymphocytosis.pipelines.embed.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,95 @@
+"""Nodes of the embed pipeline."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from lymphocytosis.imaging.store import CellImages
+from lymphocytosis.imaging.views import view_of
+from lymphocytosis.parameters import ComputeParameters
+
+# Few enough rows that one patient is read without the others, enough that a scan stays fast.
+ROWS_PER_GROUP = 1024
+
+
+def embed_cells(
+    cell_images: CellImages,
+    cells: pd.DataFrame,
+    autoencoder: dict[str, Any],
+    views: list[str],
+    compute: ComputeParameters,
+) -> Iterator[pa.Table]:
+    """Compute the large and the small embedding of every cell in every view.
+
+    Args:
+        cell_images: uint8 (n, S, S, 3).
+        cells: tells which row is which cell.
+        autoencoder: the packed state dict.
+        views: original, horizontal, vertical.
+        compute: the block `compute` of the parameters.
+
+    Returns:
+        Tables of some 1,024 rows, computed while they are saved: patient_id, image_id, view,
+        large and small (float32 lists of fixed length).
+    """
+    from lymphocytosis.encoders.checkpoint import check_same_pictures, unpack
+    from lymphocytosis.encoders.embed import embed_pictures
+
+    model, image = unpack(autoencoder)
+    check_same_pictures(image, cell_images.image)
+    taken = cells[cells["row"].notna()].set_index("row")[["patient_id", "image_id"]].sort_index()
+    rows = taken.index.to_numpy(dtype=np.int64)
+    embedded = embed_pictures(model, cell_images, rows, views, view_of, compute)
+    tables = (table_of(taken.loc[batch], views, large, small) for batch, large, small in embedded)
+    return in_groups(tables, ROWS_PER_GROUP)
+
+
+def table_of(
+    ids: pd.DataFrame,
+    views: list[str],
+    large: npt.NDArray[np.float32],
+    small: npt.NDArray[np.float32],
+) -> pa.Table:
+    """Put a batch's embeddings into a table, a cell's views side by side.
+
+    Args:
+        ids: patient_id and image_id of b cells.
+        views: v names.
+        large: (b, v, D).
+        small: (b, v, d).
+
+    Returns:
+        b x v rows.
+    """
+    columns = {name: np.repeat(ids[name].to_numpy(), len(views)) for name in ids.columns}
+    columns["view"] = np.tile(views, len(ids))
+    texts = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    vectors = {
+        name: pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[2])
+        for name, values in (("large", large), ("small", small))
+    }
+    return pa.table(texts | vectors)
+
+
+def in_groups(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Join small tables to larger ones.
+
+    Args:
+        tables: of one schema.
+        rows: the least number of rows of every table but the last.
+
+    Yields:
+        The same rows in the same order.
+    """
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= rows:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)

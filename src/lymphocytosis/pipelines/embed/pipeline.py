@@ -1,0 +1,20 @@
+"""Wiring of the embed pipeline."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from lymphocytosis.pipelines.embed.nodes import embed_cells
+
+
+def create_pipeline() -> Pipeline:
+    """Wire the image store and the autoencoder to the embeddings."""
+    return pipeline(
+        [
+            node(
+                embed_cells,
+                inputs=["cell_images", "cells", "autoencoder", "params:views", "params:compute"],
+                outputs="embeddings",
+                tags="gpu",
+            )
+        ],
+        tags="embed",
+    )

@@ -1,0 +1,127 @@
+"""Nodes of the ensemble pipeline."""
+
+import logging
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from lymphocytosis.decision.results import tabulate
+from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
+from lymphocytosis.parameters import ComputeParameters, EnsembleParameters
+
+logger = logging.getLogger(__name__)
+
+
+def predict(
+    classifiers: dict[str, Any],
+    embeddings: pa.Table,
+    patients: pd.DataFrame,
+    splits: pd.DataFrame,
+    compute: ComputeParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predict test patients by every classifier, and labelled ones by those that may.
+
+    Args:
+        classifiers: the packed state dicts of one size.
+        embeddings: patient_id, image_id, view, embedding, of the same size.
+        patients: the patients.
+        splits: tells on whom each classifier was trained.
+        compute: the block `compute` of the parameters.
+
+    Returns:
+        The test patients' predictions, 15 rows each with five splits and three views; and the
+        out-of-fold predictions: labelled patients, by classifiers that did not train on them.
+    """
+    from lymphocytosis.compute import start_fabric
+    from lymphocytosis.mil.bags import gather_bags
+    from lymphocytosis.mil.prediction import load_classifiers, predict_patients
+
+    bags = gather_bags(embeddings, patients)
+    suite = load_classifiers(classifiers, bags.instances.shape[1])
+    fabric = start_fabric(compute)
+    test = (patients["subset"] == "test").to_numpy().nonzero()[0]
+    held_out = splits[splits["role"] == "validation"]
+    number = pd.Index(patients["patient_id"])
+    validation = {
+        split: number.get_indexer(held_out.loc[held_out["split"] == split, "patient_id"])
+        for split in suite
+    }
+    return (
+        predict_patients(suite, bags, patients, dict.fromkeys(suite, test), fabric),
+        predict_patients(suite, bags, patients, validation, fabric),
+    )
+
+
+def compute_statistics(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Describe each patient's predictions; see `summarise`."""
+    return summarise(predictions)
+
+
+def average_predictions(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Decide by AVG; see `decide_by_average`."""
+    return decide_by_average(statistics)
+
+
+def apply_sa_rule(statistics: pd.DataFrame, ensemble: EnsembleParameters) -> pd.DataFrame:
+    """Decide by SA, in the variant that the parameters name; see `decide_by_sa`."""
+    return decide_by_sa(statistics, ensemble.sa_variant)
+
+
+def make_submission(decisions: pd.DataFrame) -> pd.DataFrame:
+    """Give decisions the challenge's form.
+
+    Args:
+        decisions: patient_id, decision.
+
+    Returns:
+        ID, Predicted.
+    """
+    return decisions.rename(columns={"patient_id": "ID", "decision": "Predicted"})
+
+
+def tabulate_results(
+    patients: pd.DataFrame,
+    small_avg: pd.DataFrame,
+    large_avg: pd.DataFrame,
+    small_sa: pd.DataFrame,
+    large_sa: pd.DataFrame,
+    small_out_of_fold: pd.DataFrame,
+    large_out_of_fold: pd.DataFrame,
+    ensemble: EnsembleParameters,
+) -> pd.DataFrame:
+    """Make the paper's Table 1, and show it.
+
+    Args:
+        patients: tells which labels are known.
+        small_avg: the test patients' decisions by each method.
+        large_avg: likewise.
+        small_sa: likewise.
+        large_sa: likewise.
+        small_out_of_fold: predictions of labelled patients by classifiers not trained on them.
+        large_out_of_fold: likewise.
+        ensemble: the block `ensemble` of the parameters.
+
+    Returns:
+        A row a method, in the paper's order.
+    """
+    small, large = summarise(small_out_of_fold), summarise(large_out_of_fold)
+    sa = f"SA ({ensemble.sa_variant})"
+    results = tabulate(
+        patients,
+        test={
+            "small AVG": small_avg,
+            "large AVG": large_avg,
+            f"small {sa}": small_sa,
+            f"large {sa}": large_sa,
+        },
+        out_of_fold={
+            "small AVG": decide_by_average(small),
+            "large AVG": decide_by_average(large),
+            f"small {sa}": decide_by_sa(small, ensemble.sa_variant),
+            f"large {sa}": decide_by_sa(large, ensemble.sa_variant),
+        },
+    )
+    logger.info("results:\n%s", results.drop(columns="note").round(3).to_string(index=False))
+    logger.info("note: %s", results["note"].iloc[0])
+    return results

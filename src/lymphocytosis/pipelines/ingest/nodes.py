@@ -1,0 +1,64 @@
+"""Nodes of the ingest pipeline."""
+
+import logging
+from typing import Any
+
+import pandas as pd
+
+from lymphocytosis.cohort.clinical import read_patients
+from lymphocytosis.cohort.inventory import CELL_COLUMNS, count_cells, report_ingest
+from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.imaging.store import CellImages, PictureStream, decode_pictures
+from lymphocytosis.parameters import ClinicalParameters, ImageParameters
+
+logger = logging.getLogger(__name__)
+
+
+def read_clinical_table(
+    clinical_annotation: pd.DataFrame,
+    cohort_pictures: list[PictureFile],
+    clinical: ClinicalParameters,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Turn the hospital's table into typed patients; see `read_patients`."""
+    return read_patients(clinical_annotation, cohort_pictures, clinical.reference_date)
+
+
+def decode_cells(
+    cohort_pictures: list[PictureFile], registered_patients: pd.DataFrame, image: ImageParameters
+) -> PictureStream:
+    """Decode every picture once, while the store is written.
+
+    Args:
+        cohort_pictures: the cohort's files.
+        registered_patients: taken so that the table is judged before hours of decoding.
+        image: the block `image` of the parameters.
+
+    Returns:
+        The pictures, on their way into the store.
+    """
+    logger.info("decoding %d files of %d patients", len(cohort_pictures), len(registered_patients))
+    return PictureStream(image, decode_pictures(cohort_pictures, image))
+
+
+def tabulate_cells(
+    cell_images: CellImages, registered_patients: pd.DataFrame, clinical_warnings: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Say which cells each patient has, and what was left out.
+
+    Args:
+        cell_images: the image store with its records.
+        registered_patients: the patients, without cell counts.
+        clinical_warnings: what reading the clinical table brought up.
+
+    Returns:
+        patients, cells and the ingest report.
+    """
+    records = cell_images.records
+    patients = count_cells(registered_patients, records)
+    report = report_ingest(
+        patients, records, clinical_warnings, cell_images.image.model_dump(mode="json")
+    )
+    logger.info("pictures: %s", ", ".join(f"{n} {kind}" for kind, n in report["pictures"].items()))
+    for warning in report["warnings"]:
+        logger.warning(warning)
+    return patients, records[CELL_COLUMNS], report

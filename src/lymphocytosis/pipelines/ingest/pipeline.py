@@ -1,0 +1,29 @@
+"""Wiring of the ingest pipeline."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from lymphocytosis.pipelines.ingest.nodes import decode_cells, read_clinical_table, tabulate_cells
+
+
+def create_pipeline() -> Pipeline:
+    """Wire the cohort's folder to patients, cells and the image store."""
+    return pipeline(
+        [
+            node(
+                read_clinical_table,
+                inputs=["clinical_annotation", "cohort_pictures", "params:clinical"],
+                outputs=["registered_patients", "clinical_warnings"],
+            ),
+            node(
+                decode_cells,
+                inputs=["cohort_pictures", "registered_patients", "params:image"],
+                outputs="cell_images",
+            ),
+            node(
+                tabulate_cells,
+                inputs=["cell_images", "registered_patients", "clinical_warnings"],
+                outputs=["patients", "cells", "ingest_report"],
+            ),
+        ],
+        tags="ingest",
+    )

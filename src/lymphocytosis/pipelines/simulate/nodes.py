@@ -1,0 +1,62 @@
+"""Nodes of the simulate pipeline."""
+
+import io
+from collections.abc import Iterator
+from itertools import islice
+
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.parameters import SimulationParameters
+from lymphocytosis.simulation.cohort import simulate_cohort
+
+# The contact sheet: patients of each class, and pictures of each patient.
+SHEET_PATIENTS = 3
+SHEET_PICTURES = 8
+
+
+def draw_cohort(
+    simulation: SimulationParameters,
+) -> tuple[Iterator[tuple[str, bytes]], pd.DataFrame]:
+    """Draw patients and their cells.
+
+    Args:
+        simulation: the block `simulation` of the parameters.
+
+    Returns:
+        The pictures' paths and bytes, drawn while they are saved; and the clinical table.
+    """
+    table, pictures = simulate_cohort(simulation)
+    return pictures, table
+
+
+def draw_contact_sheet(
+    cohort_pictures: list[PictureFile], clinical_annotation: pd.DataFrame
+) -> Figure:
+    """Show cells of some reactive and some tumoral patients, a row a patient.
+
+    Args:
+        cohort_pictures: the simulated cohort's files.
+        clinical_annotation: tells the labels.
+
+    Returns:
+        The figure.
+    """
+    label = clinical_annotation.set_index("ID")["LABEL"]
+    rows = []
+    for value, name in (("0", "reactive"), ("1", "tumoral")):
+        for patient_id in islice(label.index[label == value], SHEET_PATIENTS):
+            files = [file for file in cohort_pictures if file.patient_id == patient_id]
+            rows.append((name, files[:SHEET_PICTURES]))
+    figure = Figure(figsize=(SHEET_PICTURES, 1.02 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), SHEET_PICTURES, squeeze=False)
+    for row, (name, files) in zip(axes, rows, strict=True):
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, file in zip(row, files, strict=False):
+            axis.imshow(Image.open(io.BytesIO(file.read())))
+        row[0].set_ylabel(name)
+    return figure

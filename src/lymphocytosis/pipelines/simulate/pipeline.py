@@ -1,0 +1,25 @@
+"""Wiring of the simulate pipeline."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from lymphocytosis.pipelines.simulate.nodes import draw_cohort, draw_contact_sheet
+
+
+def create_pipeline() -> Pipeline:
+    """Wire the simulation's parameters to a cohort's folder and a contact sheet."""
+    return pipeline(
+        [
+            node(
+                draw_cohort,
+                inputs="params:simulation",
+                # The pictures come first: they refuse to be written over a real cohort.
+                outputs=["cohort_pictures", "clinical_annotation"],
+            ),
+            node(
+                draw_contact_sheet,
+                inputs=["cohort_pictures", "clinical_annotation"],
+                outputs="contact_sheet",
+            ),
+        ],
+        tags="simulate",
+    )

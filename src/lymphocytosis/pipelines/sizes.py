@@ -1,0 +1,41 @@
+"""The two embedding sizes: what classify and ensemble do for each of them."""
+
+from functools import partial, update_wrapper
+
+import pyarrow as pa
+from kedro.pipeline import Pipeline, node, pipeline
+
+SIZES = ("large", "small")
+
+
+def select_embedding(embeddings: pa.Table, size: str) -> pa.Table:
+    """Take one size of the embeddings; nothing is copied.
+
+    Args:
+        embeddings: patient_id, image_id, view, large, small.
+        size: large or small.
+
+    Returns:
+        patient_id, image_id, view, embedding.
+    """
+    keys = ["patient_id", "image_id", "view"]
+    return embeddings.select([*keys, size]).rename_columns([*keys, "embedding"])
+
+
+def select_size(size: str) -> Pipeline:
+    """Wire the embeddings to those of one size.
+
+    Args:
+        size: large or small.
+
+    Returns:
+        A pipeline of one node; the same wherever it is used, so that two uses join to one.
+    """
+    select = update_wrapper(partial(select_embedding, size=size), select_embedding)
+    return pipeline(
+        [node(select, inputs="embeddings", outputs="size_embeddings", name="select_embedding")],
+        namespace=size,
+        inputs="embeddings",
+        outputs={"size_embeddings": f"{size}_embeddings"},
+        tags=["classify", "ensemble"],
+    )

@@ -1,0 +1,5 @@
+"""Train the autoencoder on pictures without labels."""
+
+from lymphocytosis.pipelines.ssl_pretrain.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

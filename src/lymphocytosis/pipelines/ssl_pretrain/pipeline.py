@@ -1,0 +1,34 @@
+"""Wiring of the ssl_pretrain pipeline."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from lymphocytosis.pipelines.ssl_pretrain.nodes import (
+    plot_pretrain_history,
+    plot_reconstructions,
+    pretrain_autoencoder,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Wire the image store to the autoencoder, its history and its reconstructions."""
+    return pipeline(
+        [
+            node(
+                pretrain_autoencoder,
+                inputs=[
+                    "cell_images",
+                    "cells",
+                    "patients",
+                    "params:encoder",
+                    "params:pretext",
+                    "params:compute",
+                    "params:seed",
+                ],
+                outputs=["autoencoder", "pretrain_history", "shown_pictures"],
+                tags="gpu",
+            ),
+            node(plot_reconstructions, inputs="shown_pictures", outputs="reconstructions"),
+            node(plot_pretrain_history, inputs="pretrain_history", outputs="pretrain_history_plot"),
+        ],
+        tags="ssl_pretrain",
+    )

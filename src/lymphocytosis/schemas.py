@@ -1,0 +1,111 @@
+"""What each table of the catalog must look like; checked whenever one is saved or loaded."""
+
+import pandera.pandas as pa
+
+_id = pa.Column(str, pa.Check.str_length(min_value=1))
+_split = pa.Column(int, pa.Check.ge(1), coerce=True)
+_share = pa.Check.in_range(0, 1)
+_decision = pa.Column("int8", pa.Check.isin([0, 1]), coerce=True)
+
+
+def _table(
+    columns: dict[str, pa.Column], unique: list[str], checks: list[pa.Check] | None = None
+) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, unique=unique, strict=True, checks=checks)
+
+
+patients = _table(
+    {
+        "patient_id": _id,
+        "subset": pa.Column(str, pa.Check.isin(["train", "test"])),
+        "label": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
+        "age_years": pa.Column("int16", pa.Check.in_range(0, 120)),
+        "sex": pa.Column(str, pa.Check.isin(["F", "M"]), nullable=True),
+        "lymphocyte_count": pa.Column(float, pa.Check.gt(0)),
+        "cell_count": pa.Column("int32", pa.Check.ge(1)),
+    },
+    unique=["patient_id"],
+)
+
+cells = _table(
+    {
+        "patient_id": _id,
+        "image_id": _id,
+        "path": _id,
+        "sha256": pa.Column(str, pa.Check.str_matches(r"^([0-9a-f]{64})?$")),
+        "row": pa.Column("Int64", pa.Check.ge(0), nullable=True),
+        "status": pa.Column(str, pa.Check.isin(["taken", "converted", "left_out"])),
+    },
+    unique=["patient_id", "image_id"],
+    checks=[
+        pa.Check(
+            lambda table: table["row"].isna() == (table["status"] == "left_out"),
+            error="a row in the store where, and only where, the picture is not left out",
+        )
+    ],
+)
+
+splits = _table(
+    {
+        "split": _split,
+        "patient_id": _id,
+        "role": pa.Column(str, pa.Check.isin(["train", "validation"])),
+    },
+    unique=["split", "patient_id"],
+)
+
+pretrain_history = _table(
+    {"epoch": pa.Column(int, pa.Check.ge(1)), "loss": pa.Column(float, pa.Check.ge(0))},
+    unique=["epoch"],
+)
+
+classifier_history = _table(
+    {
+        "epoch": pa.Column(int, pa.Check.ge(1)),
+        "loss": pa.Column(float, pa.Check.ge(0)),
+        "train_balanced_accuracy": pa.Column(float, _share),
+        "validation_balanced_accuracy": pa.Column(float, _share),
+        "learning_rate": pa.Column(float, pa.Check.gt(0)),
+        "kept": pa.Column(bool),
+        "split": _split,
+    },
+    unique=["split", "epoch"],
+)
+
+predictions = _table(
+    {
+        "patient_id": _id,
+        "split": _split,
+        "view": pa.Column(str, pa.Check.isin(["original", "horizontal", "vertical"])),
+        "probability": pa.Column(float, _share),
+    },
+    unique=["patient_id", "split", "view"],
+)
+
+statistics = _table(
+    {
+        "patient_id": _id,
+        "mean": pa.Column(float, _share),
+        "std": pa.Column(float, pa.Check.in_range(0, 0.5)),
+        "max": pa.Column(float, _share),
+        "min": pa.Column(float, _share),
+    },
+    unique=["patient_id"],
+)
+
+decisions = _table({"patient_id": _id, "decision": _decision}, unique=["patient_id"])
+
+submission = _table({"ID": _id, "Predicted": _decision}, unique=["ID"])
+
+results = _table(
+    {
+        "method": _id,
+        "test_balanced_accuracy": pa.Column(float, _share, nullable=True),
+        "test_patients": pa.Column(int, pa.Check.ge(0)),
+        "test_labelled": pa.Column(int, pa.Check.ge(0)),
+        "out_of_fold_balanced_accuracy": pa.Column(float, _share, nullable=True),
+        "out_of_fold_patients": pa.Column(int, pa.Check.ge(0)),
+        "note": pa.Column(str),
+    },
+    unique=["method"],
+)

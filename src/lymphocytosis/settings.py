@@ -1,0 +1,11 @@
+"""Kedro's settings of this project."""
+
+from lymphocytosis.hooks import ProjectHooks
+
+HOOKS = (ProjectHooks(),)
+# An environment changes single values of a block and leaves the others.
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft", "globals": "soft"},
+}
