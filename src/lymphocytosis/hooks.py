@@ -25,9 +25,8 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Check every parameter; in the demo environment, let the default run simulate first."""
-        raw = {**context.config_loader["parameters"], **(context._runtime_params or {})}
         try:
-            self.parameters = check_parameters(raw)
+            self.parameters = check_parameters(context.config_loader["parameters"])
         except UserError as error:
             raise click.ClickException(str(error)) from error
         if context.env == "demo":
@@ -52,11 +51,10 @@ class ProjectHooks:
             raise click.ClickException(str(error)) from error
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Say where the run's files are."""
         logger.info(
-            "done: %s is under %s, in folders named %s",
-            ", ".join(sorted(pipeline.outputs())),
+            "done: this run's files are under %s, each in a folder named %s",
             self.parameters.workspace,
             run_params["run_id"],
         )

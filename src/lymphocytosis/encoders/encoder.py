@@ -63,7 +63,8 @@ class Encoder(nn.Module):
             patches = features[:, self.model.num_prefix_tokens :]
             side = round(patches.shape[1] ** 0.5)
             return patches.transpose(1, 2).unflatten(2, (side, side))
-        if features.shape[1] != self.model.num_features:  # (B, h, w, dim)
+        width = self.model.num_features
+        if features.shape[3] == width and features.shape[1] != width:  # (B, h, w, dim)
             return features.permute(0, 3, 1, 2)
         return features
 
