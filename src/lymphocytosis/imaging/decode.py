@@ -1,13 +1,13 @@
 """From an untrusted file's bytes to one stored picture, or to the reason why not."""
 
 import io
-import warnings
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ImageParameters
@@ -53,15 +53,14 @@ def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded
         UserError: a parameter says `refuse` for what is wrong with this file.
     """
     try:
-        picture = _open(content, path)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        # Pillow raises SyntaxError and ValueError, beside OSError, for broken headers.
+        picture, mode = _open(content, path)
+    except Exception as error:
+        # A broken file makes Pillow raise whatever its parsers stumble over, struct.error and
+        # DecompressionBombError among them; none of it may end the run.
         return refuse_or_leave_out(f"can't be decoded: {error}", path, image)
     changes = []
-    if picture.mode != "RGB":
-        changes.append((f"mode {picture.mode}, not RGB", "other_mode", image.other_mode))
-        if picture.mode not in CONVERTIBLE_MODES:
-            return refuse_or_leave_out(f"mode {picture.mode} has no 8-bit RGB form", path, image)
+    if mode != "RGB":
+        changes.append((f"mode {mode}, not RGB", "other_mode", image.other_mode))
     if picture.size != (image.source_size, image.source_size):
         asked = f"{image.source_size}x{image.source_size}"
         found = f"{picture.width}x{picture.height}"
@@ -71,6 +70,8 @@ def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded
             raise UserError(f"{path}: {reason}; image.{key} is 'refuse'.")
         if policy == "leave_out":
             return Decoded(None, "left_out", reason)
+    if picture.mode not in ("RGB", *CONVERTIBLE_MODES):
+        return refuse_or_leave_out(f"mode {mode} has no 8-bit RGB form", path, image)
     reason = "; ".join(reason for reason, _, _ in changes)
     return Decoded(_stored(picture, image), "converted" if changes else "taken", reason)
 
@@ -94,19 +95,30 @@ def refuse_or_leave_out(reason: str, path: str, image: ImageParameters) -> Decod
     return Decoded(None, "left_out", reason)
 
 
-def _open(content: bytes, path: str) -> Image.Image:
+def _open(content: bytes, path: str) -> tuple[Image.Image, str]:
+    """The decoded picture, and the mode it has in the file."""
     if not path.lower().endswith(SUFFIXES):
         raise ValueError(f"not a picture file (expected {', '.join(SUFFIXES)})")
-    with warnings.catch_warnings():
-        # Pillow's warnings about odd but readable files would drown the report.
-        warnings.simplefilter("ignore")
+    try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        if picture.width * picture.height > MOST_PIXELS:
-            raise ValueError(f"declares {picture.width}x{picture.height} pixels")
-        if getattr(picture, "n_frames", 1) > 1:
-            raise ValueError("holds more than one picture")
-        picture.load()
-    return picture
+    except UnidentifiedImageError:
+        # Pillow's own message has an address in memory, which differs from run to run.
+        raise ValueError(f"no picture in {', '.join(FORMATS)}") from None
+    if picture.width * picture.height > MOST_PIXELS:
+        raise ValueError(f"declares {picture.width}x{picture.height} pixels")
+    if getattr(picture, "n_frames", 1) > 1:
+        raise ValueError("holds more than one picture")
+    mode = _mode_in_file(picture)
+    picture.load()
+    return picture, mode
+
+
+def _mode_in_file(picture: ImageFile.ImageFile) -> str:
+    """Pillow's mode, or its raw mode where channels of other than 8 bits become 8-bit silently."""
+    for tile in picture.tile:
+        if raw := re.search(r"\w+;1[56]\w*", str(tile.args)):
+            return raw.group()
+    return picture.mode
 
 
 def _stored(picture: Image.Image, image: ImageParameters) -> Pixels:

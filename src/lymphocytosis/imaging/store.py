@@ -1,5 +1,6 @@
 """The image store: a cohort's decoded pictures as one array, and what became of each file."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,8 +73,10 @@ def decode_pictures(
     Raises:
         UserError: a parameter says `refuse` for what is wrong with a file.
     """
-    # Pillow lets go of Python's lock while it decodes, so threads are enough.
-    with ThreadPoolExecutor() as pool:
+    # Pillow lets go of Python's lock while it decodes, so threads are enough. Its warnings about
+    # odd but readable files would drown the report; filters are the process's, so not a thread's.
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.filterwarnings("ignore", module=r"PIL\b")
         for start in range(0, len(files), _AHEAD):
             yield from pool.map(partial(_decode_file, image=image), files[start : start + _AHEAD])
 

@@ -7,6 +7,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import SplitParameters
 
 ROLES = ("train", "validation")
+CLASSES = ("reactive", "tumoral")  # by label
 
 
 def labelled(patients: pd.DataFrame) -> pd.DataFrame:
@@ -36,35 +37,33 @@ def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> p
         UserError: a class has too few patients for both roles.
     """
     known = labelled(patients)
-    _check_classes(known, splits.validation_share)
+    label = known.set_index("patient_id")["label"].astype(int)
     drawn = []
-    for split in range(splits.count):
-        train, validation = train_test_split(
-            known["patient_id"],
-            test_size=splits.validation_share,
-            stratify=known["label"].astype(int),
-            random_state=seed + split,
-        )
-        for role, chosen in zip(ROLES, (train, validation), strict=True):
-            drawn.append(
-                pd.DataFrame({"split": split + 1, "patient_id": sorted(chosen), "role": role})
+    for split in range(1, splits.count + 1):
+        try:
+            parts = train_test_split(
+                label.index,
+                test_size=splits.validation_share,
+                stratify=label,
+                random_state=seed + split - 1,
             )
-    return pd.concat(drawn, ignore_index=True)
+        except ValueError as error:
+            raise _too_few(label, splits.validation_share) from error
+        for role, chosen in zip(ROLES, parts, strict=True):
+            drawn.append(pd.DataFrame({"split": split, "patient_id": sorted(chosen), "role": role}))
+    table = pd.concat(drawn, ignore_index=True)
+    if _one_sided_parts(table, label):
+        raise _too_few(label, splits.validation_share)
+    return table
 
 
-def _check_classes(known: pd.DataFrame, share: float) -> None:
-    counts = {name: int((known["label"] == value).sum()) for value, name in enumerate(CLASSES)}
-    for name, count in counts.items():
-        # train_test_split gives a class its share, rounded; each role needs one patient of it.
-        if count < 2 or round(count * share) < 1 or round(count * (1 - share)) < 1:
-            raise UserError(
-                f"The training subset has {count} {name} patient(s) with a known label: too few "
-                f"for a validation part of {share:.0%} (splits.validation_share) with both "
-                "classes. Add patients, or change the share."
-            )
-
-
-CLASSES = ("reactive", "tumoral")
+def _too_few(label: "pd.Series[int]", share: float) -> UserError:
+    counts = " and ".join(f"{(label == v).sum()} {name}" for v, name in enumerate(CLASSES))
+    return UserError(
+        f"The training subset has {counts} patient(s) with a known label: too few for a "
+        f"validation part of {share:.0%} (splits.validation_share) with both classes in both "
+        "parts. Add patients, or change the share."
+    )
 
 
 def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,41 @@
+import numpy as np
+import torch
+
+from lymphocytosis.encoders.embed import embed_pictures
+from lymphocytosis.encoders.pretrain import build_autoencoder
+from lymphocytosis.imaging.views import view_of
+from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+
+VIEWS = ["original", "horizontal", "vertical"]
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+COMPUTE = ComputeParameters(accelerator="cpu", precision="32-true", embed_batch_size=4)
+
+
+def embed(images, rows):
+    model = build_autoencoder(ENCODER, 64, 0).eval()
+    parts = list(embed_pictures(model, images, rows, VIEWS, view_of, COMPUTE))
+    return model, *(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def test_each_picture_in_each_view_is_embedded_as_if_alone():
+    images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+    asked = np.array([0, 2, 3, 5, 7, 8, 9, 11, 10])
+    model, rows, large, small = embed(images, asked)
+    assert np.array_equal(rows, asked)
+    flipped = {"original": lambda p: p, "horizontal": np.fliplr, "vertical": np.flipud}
+    for i, row in enumerate(asked):
+        for v, view in enumerate(VIEWS):
+            picture = flipped[view](images[row]).astype(np.float32) / 255
+            with torch.no_grad():
+                alone = model.embed(torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()))
+            np.testing.assert_allclose(large[i, v], alone[0][0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(small[i, v], alone[1][0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_symmetric_picture_has_three_equal_views():
+    half = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    quarter = np.concatenate([half, half[:, ::-1]], axis=1)
+    symmetric = np.concatenate([quarter, quarter[::-1]], axis=0)[None]
+    _, _, large, small = embed(symmetric, np.array([0]))
+    assert np.array_equal(large[0, 0], large[0, 1])
+    assert np.array_equal(small[0, 0], small[0, 2])

@@ -1,0 +1,125 @@
+import pandas as pd
+import pytest
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.mil.splits import draw_splits, take_supplied_splits
+from lymphocytosis.parameters import SplitParameters
+
+
+def some_patients(reactive=50, tumoral=113, unlabelled=3, test=10):
+    label = [0] * reactive + [1] * tumoral + [None] * unlabelled + [1] * test
+    n = len(label)
+    return pd.DataFrame(
+        {
+            "patient_id": [f"P{i}" for i in range(n)],
+            "subset": ["train"] * (n - test) + ["test"] * test,
+            "label": pd.array(label, dtype="Int8"),
+        }
+    )
+
+
+def settings(**changes):
+    paper = {"source": "stratified", "count": 5, "validation_share": 0.125}
+    return SplitParameters(**(paper | changes))
+
+
+class TestDrawnSplits:
+    def test_sizes_are_those_of_the_authors_lists(self):
+        drawn = draw_splits(some_patients(), settings(), seed=0)
+        sizes = drawn.groupby(["split", "role"]).size().unstack()
+        assert set(sizes["train"]) <= {142, 143}
+        assert set(sizes["validation"]) <= {20, 21}
+        assert list(sizes.index) == [1, 2, 3, 4, 5]
+
+    def test_each_split_parts_the_labelled_training_patients(self):
+        patients = some_patients()
+        known = set(patients["patient_id"][:163])
+        for _, rows in draw_splits(patients, settings(), seed=0).groupby("split"):
+            assert rows["patient_id"].is_unique
+            assert set(rows["patient_id"]) == known
+
+    def test_every_validation_part_has_the_classes_shares(self):
+        patients = some_patients().set_index("patient_id")
+        drawn = draw_splits(some_patients(), settings(), seed=0)
+        for _, rows in drawn[drawn["role"] == "validation"].groupby("split"):
+            reactive = (patients.loc[rows["patient_id"], "label"] == 0).sum()
+            assert reactive in (6, 7)  # 50 of 163, an eighth: 6.25
+
+    def test_splits_differ_and_the_seed_makes_them(self):
+        patients = some_patients()
+        first, again, other = (draw_splits(patients, settings(), seed=s) for s in (0, 0, 9))
+        assert first.equals(again)
+        assert not first.equals(other)
+        parts = first[first["role"] == "validation"].groupby("split")["patient_id"].agg(frozenset)
+        assert parts.nunique() == 5
+
+    @pytest.mark.parametrize(
+        ("reactive", "tumoral", "named"), [(1, 30, "1 reactive"), (30, 0, "0 tumoral")]
+    )
+    def test_too_few_patients_of_a_class_are_refused(self, reactive, tumoral, named):
+        with pytest.raises(UserError, match=rf"{named}.*validation_share"):
+            draw_splits(some_patients(reactive, tumoral), settings(), seed=0)
+
+    @pytest.mark.parametrize("reactive", range(2, 12))
+    @pytest.mark.parametrize("share", [0.05, 0.125, 0.5, 0.9])
+    def test_what_is_not_refused_has_both_classes_in_both_parts(self, reactive, share):
+        patients = some_patients(reactive, 20, 0, 0)
+        try:
+            drawn = draw_splits(patients, settings(validation_share=share), seed=0)
+        except UserError:
+            return
+        label = patients.set_index("patient_id")["label"]
+        for _, rows in drawn.groupby(["split", "role"]):
+            assert set(label.loc[rows["patient_id"]]) == {0, 1}
+
+
+def supplied(rows):
+    return pd.DataFrame(rows, columns=["split", "patient_id", "role"], dtype=str)
+
+
+GOOD = [
+    ("1", "P0", "train"),
+    ("1", "P3", "train"),
+    ("1", "P1", "validation"),
+    ("1", "P4", "validation"),
+]
+
+
+class TestSuppliedSplits:
+    patients = some_patients(3, 3, 1, 1)
+
+    def test_a_good_table_is_taken_as_it_is(self):
+        taken = take_supplied_splits(supplied(GOOD), self.patients)
+        assert taken.to_numpy().tolist() == [[1, p, r] for _, p, r in GOOD]
+
+    def test_no_table_is_refused(self):
+        with pytest.raises(UserError, match=r"splits\.source.*splits\.csv"):
+            take_supplied_splits(None, self.patients)
+
+    def test_a_missing_column_is_refused(self):
+        with pytest.raises(UserError, match="role"):
+            take_supplied_splits(supplied(GOOD).drop(columns="role"), self.patients)
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            (("x", "P2", "train"), r"line 6: split is 'x'"),
+            (("0", "P2", "train"), r"line 6: split is '0'"),
+            (("1", "P77", "train"), r"line 6: 'P77' is no labelled"),
+            (("1", "P6", "train"), r"line 6: 'P6' is no labelled"),
+            (("1", "P7", "train"), r"line 6: 'P7' is no labelled"),
+            (("1", "P2", "test"), r"line 6: role is 'test'"),
+            (("1", "P0", "validation"), r"split 1: patient P0 stands twice"),
+        ],
+    )
+    def test_a_bad_row_is_named(self, row, message):
+        with pytest.raises(UserError, match=message):
+            take_supplied_splits(supplied([*GOOD, row]), self.patients)
+
+    def test_a_part_without_a_class_is_named(self):
+        with pytest.raises(UserError, match="split 1: its validation part has no tumoral patient"):
+            take_supplied_splits(supplied(GOOD[:3]), self.patients)
+
+    def test_an_empty_table_is_refused(self):
+        with pytest.raises(UserError, match="no rows"):
+            take_supplied_splits(supplied([]), self.patients)
