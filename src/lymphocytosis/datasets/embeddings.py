@@ -49,7 +49,7 @@ class EmbeddingsDataset(AbstractVersionedDataset[Iterable[pa.Table], pa.Table]):
         path = Path(self._get_load_path())
         try:
             table = pq.read_table(path)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} can't be read as Parquet: {error}") from error
         if table.column_names != COLUMNS:
             raise UserError(

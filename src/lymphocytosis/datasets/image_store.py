@@ -5,10 +5,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from kedro.io import AbstractVersionedDataset, Version
 from numpy.lib import format as npy
 
 from lymphocytosis.datasets.whole_files import appearing_whole
+from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.store import CellImages, PictureStream
 from lymphocytosis.parameters import ImageParameters
 
@@ -38,11 +40,20 @@ class ImageStoreDataset(AbstractVersionedDataset[PictureStream, CellImages]):
 
         Returns:
             uint8 (n, size, size, 3), read only, with the records of its files.
+
+        Raises:
+            UserError: the store is damaged.
         """
         folder = Path(self._get_load_path())
-        images: CellImages = np.load(folder / "pixels.npy", mmap_mode="r").view(CellImages)
-        images.records = pd.read_parquet(folder / "records.parquet")
-        images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
+        try:
+            images: CellImages = np.load(folder / "pixels.npy", mmap_mode="r").view(CellImages)
+            images.records = pd.read_parquet(folder / "records.parquet")
+            images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
+        except (OSError, ValueError, pa.ArrowException) as error:
+            # pydantic's ValidationError is a ValueError.
+            raise UserError(
+                f"The image store {folder} is damaged; run `ingest` again. ({error})"
+            ) from error
         return images
 
     def save(self, data: PictureStream) -> None:

@@ -1,6 +1,5 @@
 """Models on disk: a pickled state dict together with the plain values that rebuild the model."""
 
-import pickle
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,7 +51,8 @@ class StateDictDataset(AbstractVersionedDataset[dict[str, Any], dict[str, Any]])
             raise UserError(f"{path} has more than {MOST_BYTES} bytes: no model of this project.")
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        except Exception as error:
+            # A damaged pickle makes torch raise whatever its reader stumbles over: KeyError too.
             raise UserError(
                 f"{path} can't be loaded as a model: it is damaged, or holds more than tensors and "
                 f"plain values, which is refused. ({brief(error)})"

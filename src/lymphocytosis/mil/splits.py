@@ -42,9 +42,9 @@ def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> p
     for split in range(1, splits.count + 1):
         try:
             parts = train_test_split(
-                label.index,
+                label.index.to_numpy(),
                 test_size=splits.validation_share,
-                stratify=label,
+                stratify=label.to_numpy(),
                 random_state=seed + split - 1,
             )
         except ValueError as error:

@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 def read_clinical_table(
-    clinical_annotation: pd.DataFrame,
     cohort_pictures: list[PictureFile],
+    clinical_annotation: pd.DataFrame,
     clinical: ClinicalParameters,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Turn the hospital's table into typed patients; see `read_patients`."""

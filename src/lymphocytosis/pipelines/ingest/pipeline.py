@@ -11,7 +11,8 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 read_clinical_table,
-                inputs=["clinical_annotation", "cohort_pictures", "params:clinical"],
+                # The folder comes first: where there is none, that is what must be said.
+                inputs=["cohort_pictures", "clinical_annotation", "params:clinical"],
                 outputs=["registered_patients", "clinical_warnings"],
             ),
             node(

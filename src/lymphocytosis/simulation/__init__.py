@@ -1,0 +1,1 @@
+"""A simulated cohort: stained cells, patients and their clinical table."""
