@@ -1,12 +1,12 @@
 """The clinical table as the hospital gives it: a CSV, read as text and judged later."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset
 
+from lymphocytosis.datasets.text_table import read_text_table
 from lymphocytosis.errors import UserError
 
 # A row has some fifty bytes: this is a million patients.
@@ -30,12 +30,10 @@ class ClinicalTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         """Read the table.
 
         Returns:
-            Every column as text, the index being each row's line in the file; an empty cell is an
-            empty text, and a line of empty cells is no row.
+            Every column as text, the index being each row's line in the file.
 
         Raises:
-            UserError: there is no such file, it is too large, it is no CSV in UTF-8, or a line has
-                more or fewer cells than the first.
+            UserError: there is no such file, it is too large, or it is no CSV in UTF-8.
         """
         if not self._path.is_file():
             raise UserError(
@@ -44,12 +42,7 @@ class ClinicalTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             )
         if self._path.stat().st_size > MOST_BYTES:
             raise UserError(f"{self._path} has more than {MOST_BYTES} bytes: no clinical table.")
-        try:
-            return _read(self._path)
-        except (ValueError, OSError, csv.Error) as error:
-            raise UserError(
-                f"{self._path} can't be read as a comma-separated table in UTF-8: {error}"
-            ) from error
+        return read_text_table(self._path)
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table; its first, unnamed column is the challenge's index.
@@ -65,24 +58,3 @@ class ClinicalTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._path)}
-
-
-def _read(path: Path) -> pd.DataFrame:
-    # Not by pandas: it moves every column by one where rows end in a comma that the first line
-    # lacks, renames a column that stands twice, and doesn't tell a row's line.
-    # utf-8-sig also takes the mark that spreadsheets put before the first name.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
-    if not lines:
-        raise ValueError("it is empty")
-    (_, columns), *rows = lines
-    for line, cells in rows:
-        if len(cells) != len(columns):
-            raise ValueError(f"line {line} has {len(cells)} cells, the first has {len(columns)}")
-    return pd.DataFrame(
-        [cells for _, cells in rows],
-        index=[line for line, _ in rows],
-        columns=columns,
-        dtype="str",
-    )

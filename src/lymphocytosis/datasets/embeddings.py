@@ -1,41 +1,23 @@
 """Embeddings on disk: one Parquet file that pandas, polars and DuckDB read as it is."""
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kedro.io import AbstractVersionedDataset, Version
 
+from lymphocytosis.datasets.versioned_path import VersionedPathDataset
 from lymphocytosis.datasets.whole_files import appearing_whole
 from lymphocytosis.errors import UserError
 
 COLUMNS = ["patient_id", "image_id", "view", "large", "small"]
 
 
-class EmbeddingsDataset(AbstractVersionedDataset[Iterable[pa.Table], pa.Table]):
+class EmbeddingsDataset(VersionedPathDataset[Iterable[pa.Table], pa.Table]):
     """Writes tables one after the other, a row group each; reads them back as one.
 
     Columns: patient_id, image_id, view (text); large, small (lists of float32 of fixed length).
     """
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        version: Version | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Make the dataset.
-
-        Args:
-            filepath: the Parquet file.
-            version: Kedro's load and save version.
-            metadata: for kedro-viz.
-        """
-        super().__init__(PurePosixPath(filepath), version)
-        self.metadata = metadata
 
     def load(self) -> pa.Table:
         """Read every row.
@@ -76,6 +58,3 @@ class EmbeddingsDataset(AbstractVersionedDataset[Iterable[pa.Table], pa.Table]):
             writer.write_table(first)
             for table in tables:
                 writer.write_table(table)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}

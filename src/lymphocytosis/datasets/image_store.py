@@ -1,39 +1,22 @@
 """The image store on disk: a folder with pixels.npy, records.parquet and image.json."""
 
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from kedro.io import AbstractVersionedDataset, Version
 from numpy.lib import format as npy
 
+from lymphocytosis.datasets.versioned_path import VersionedPathDataset
 from lymphocytosis.datasets.whole_files import appearing_whole
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.store import CellImages, PictureStream
 from lymphocytosis.parameters import ImageParameters
 
 
-class ImageStoreDataset(AbstractVersionedDataset[PictureStream, CellImages]):
+class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
     """Writes decoded pictures one after the other; maps them into memory on load."""
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        version: Version | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Make the dataset.
-
-        Args:
-            filepath: the store's folder.
-            version: Kedro's load and save version.
-            metadata: for kedro-viz.
-        """
-        super().__init__(PurePosixPath(filepath), version)
-        self.metadata = metadata
 
     def load(self) -> CellImages:
         """Map the store into memory.
@@ -68,9 +51,6 @@ class ImageStoreDataset(AbstractVersionedDataset[PictureStream, CellImages]):
                 records = _write_pixels(file, data)
             records.to_parquet(folder / "records.parquet", index=False)
             (folder / "image.json").write_text(data.image.model_dump_json(indent=2))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}
 
 
 def _write_pixels(file: BinaryIO, stream: PictureStream) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from lymphocytosis.errors import UserError
+from lymphocytosis.datasets.text_table import read_text_table
 
 
 class OptionalCSVDataset(AbstractDataset[NoReturn, pd.DataFrame | None]):
@@ -26,17 +26,15 @@ class OptionalCSVDataset(AbstractDataset[NoReturn, pd.DataFrame | None]):
         """Read the table.
 
         Returns:
-            Every column as text, or None where there is no such file.
+            Every column as text, the index being each row's line in the file; or None where there
+            is no such file.
 
         Raises:
             UserError: the file is no CSV in UTF-8.
         """
         if not self._path.is_file():
             return None
-        try:
-            return pd.read_csv(self._path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except ValueError as error:
-            raise UserError(f"{self._path} can't be read as a table: {error}") from error
+        return read_text_table(self._path)
 
     def save(self, data: NoReturn) -> NoReturn:
         """Refuse: the table is the user's."""

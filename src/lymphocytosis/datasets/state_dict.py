@@ -1,10 +1,9 @@
 """Models on disk: a pickled state dict together with the plain values that rebuild the model."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset, Version
-
+from lymphocytosis.datasets.versioned_path import VersionedPathDataset
 from lymphocytosis.datasets.whole_files import appearing_whole
 from lymphocytosis.errors import UserError, brief
 
@@ -12,28 +11,11 @@ from lymphocytosis.errors import UserError, brief
 MOST_BYTES = 8 * 1024**3
 
 
-class StateDictDataset(AbstractVersionedDataset[dict[str, Any], dict[str, Any]]):
+class StateDictDataset(VersionedPathDataset[dict[str, Any], dict[str, Any]]):
     """Saves and loads a dict of tensors and plain values by torch.
 
     A model file is untrusted: it is loaded with `weights_only=True`, which runs no code of its.
     """
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        version: Version | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Make the dataset.
-
-        Args:
-            filepath: the file.
-            version: Kedro's load and save version.
-            metadata: for kedro-viz.
-        """
-        super().__init__(PurePosixPath(filepath), version)
-        self.metadata = metadata
 
     def load(self) -> dict[str, Any]:
         """Read the model's values onto the CPU.
@@ -72,6 +54,3 @@ class StateDictDataset(AbstractVersionedDataset[dict[str, Any], dict[str, Any]])
         # Through a file object: by path, torch would write the temporary name into the archive.
         with appearing_whole(Path(self._get_save_path())) as path, path.open("wb") as file:
             torch.save(data, file)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}

@@ -65,6 +65,31 @@ def tabulate(
     )
 
 
+def describe(results: pd.DataFrame) -> str:
+    """Put the results table into words and short lines, to be read in a terminal.
+
+    Args:
+        results: as `tabulate` returns them.
+
+    Returns:
+        Several lines of text.
+    """
+    lines = [f"{'balanced accuracy':24}{'test':>9}{'out of fold':>14}"]
+    for row in results.to_dict(orient="records"):
+        test, fold = (
+            "-" if pd.isna(row[name]) else f"{row[name]:.3f}"
+            for name in ("test_balanced_accuracy", "out_of_fold_balanced_accuracy")
+        )
+        lines.append(f"{row['method']:24}{test:>9}{fold:>14}")
+    first = results.iloc[0]
+    lines.append(
+        f"test: {first['test_patients']} patients, {first['test_labelled']} with a known label; "
+        f"out of fold: {first['out_of_fold_patients']} patients"
+    )
+    lines.append(f"note: {first['note']}")
+    return "\n".join(lines)
+
+
 def _note(test_score: float | None, test_labelled: int) -> str:
     if test_score is None and test_labelled:
         return f"test labels are of one class only; out of fold: {FLATTERS}"

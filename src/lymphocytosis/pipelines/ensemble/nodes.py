@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from lymphocytosis.decision.results import tabulate
+from lymphocytosis.decision.results import describe, tabulate
 from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
 from lymphocytosis.parameters import ComputeParameters, EnsembleParameters
 
@@ -122,6 +122,5 @@ def tabulate_results(
             f"large {sa}": decide_by_sa(large, ensemble.sa_variant),
         },
     )
-    logger.info("results:\n%s", results.drop(columns="note").round(3).to_string(index=False))
-    logger.info("note: %s", results["note"].iloc[0])
+    logger.info("results\n%s", describe(results))
     return results

@@ -1,0 +1,207 @@
+"""The whole method on a tiny simulated cohort, through Kedro as a user runs it."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+PROJECT = Path(__file__).parents[2]
+TINY = {
+    "simulation": {
+        "train_reactive": 8, "train_tumoral": 12, "test": 6, "min_cells": 2, "max_cells": 5,
+        "picture_size": 64, "test_labels": "shown",
+    },
+    "image": {"source_size": 64, "crop": 48, "size": 40},
+    "encoder": {"small_dim": 8},
+    "pretext": {"epochs": 2},
+    "mil": {"embedding_width": 8, "hidden_widths": [8, 4], "epochs": 4, "dropout": 0.3},
+    "splits": {"validation_share": 0.25},
+}  # fmt: skip
+
+
+def run(folder, names=None, env="demo", **changes):
+    places = {"cohort_dir": str(folder / "cohort"), "workspace": str(folder / "out")}
+    bootstrap_project(PROJECT)
+    parameters = {**places, **TINY, **changes}
+    with KedroSession.create(PROJECT, env=env, runtime_params=parameters) as session:
+        session.run(pipeline_names=names)
+        return session.load_context().catalog
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, run(folder)
+
+
+def digests(folder):
+    """The digest of every file of the newest version, by name without the version."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = "/".join(part for part in path.relative_to(folder).parts if "T" not in part[:11])
+        found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+class TestOutputs:
+    def test_every_persisted_entry_of_the_run_is_there(self, finished):
+        _, catalog = finished
+        memory = {
+            "registered_patients", "clinical_warnings", "shown_pictures",
+            "large_embeddings", "small_embeddings",
+        }  # fmt: skip
+        for name in pipelines["__default__"].all_outputs() - memory:
+            assert catalog.exists(name), name
+
+    def test_embeddings_are_readable_by_pandas_as_they_are(self, finished):
+        folder, catalog = finished
+        (path,) = (folder / "out/04_features").rglob("*/embeddings.parquet")
+        frame = pd.read_parquet(path)
+        cells = catalog.load("cells")
+        assert len(frame) == 3 * len(cells)
+        assert set(frame["view"]) == {"original", "horizontal", "vertical"}
+        assert {len(v) for v in frame["large"]} == {256}
+        assert {len(v) for v in frame["small"]} == {8}
+        assert pq.read_schema(path).field("large").type.list_size == 256
+
+    def test_small_embeddings_are_the_large_ones_narrowed(self, finished):
+        _, catalog = finished
+        state = catalog.load("autoencoder")["state_dict"]
+        frame = catalog.load("embeddings").to_pandas()
+        large, small = (np.stack(frame[name].to_list()) for name in ("large", "small"))
+        weight, bias = state["narrow.weight"][:, :, 0, 0].numpy(), state["narrow.bias"].numpy()
+        np.testing.assert_allclose(small, large @ weight.T + bias, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("size", ["large", "small"])
+    def test_fifteen_predictions_for_each_test_patient(self, finished, size):
+        _, catalog = finished
+        patients, table = catalog.load("patients"), catalog.load(f"{size}_predictions")
+        test = set(patients.loc[patients["subset"] == "test", "patient_id"])
+        assert set(table["patient_id"]) == test
+        assert (table.groupby("patient_id").size() == 15).all()
+        assert table.groupby("patient_id")["split"].nunique().eq(5).all()
+
+    @pytest.mark.parametrize("size", ["large", "small"])
+    def test_out_of_fold_predictions_are_of_validation_patients_only(self, finished, size):
+        _, catalog = finished
+        splits, table = catalog.load("splits"), catalog.load(f"{size}_out_of_fold")
+        held_out = splits[splits["role"] == "validation"]
+        asked = set(zip(held_out["split"], held_out["patient_id"], strict=True))
+        assert set(zip(table["split"], table["patient_id"], strict=True)) == asked
+        assert len(table) == 3 * len(asked)
+
+    @pytest.mark.parametrize("size", ["large", "small"])
+    def test_decisions_follow_from_the_predictions(self, finished, size):
+        _, catalog = finished
+        by_patient = catalog.load(f"{size}_predictions").groupby("patient_id")["probability"]
+        submission = catalog.load(f"submission_{size}_avg")
+        assert list(submission.columns) == ["ID", "Predicted"]
+        expected = (by_patient.mean() >= 0.5).astype(int)
+        assert submission.set_index("ID")["Predicted"].to_dict() == expected.to_dict()
+        statistics = catalog.load(f"{size}_statistics").set_index("patient_id")
+        np.testing.assert_allclose(statistics["std"], by_patient.std(ddof=0))
+
+    def test_results_name_the_four_methods_in_the_papers_order(self, finished):
+        _, catalog = finished
+        results = catalog.load("results")
+        assert list(results["method"]) == [
+            "small AVG",
+            "large AVG",
+            "small SA (corrected)",
+            "large SA (corrected)",
+        ]
+        assert (results["test_patients"] == 6).all()
+
+    def test_models_hold_no_code(self, finished):
+        folder, _ = finished
+        models = list((folder / "out").rglob("*.pt/*/*.pt"))
+        assert len(models) == 3
+        for path in models:
+            assert "parameters" in torch.load(path, weights_only=True)
+
+
+class TestSameTwice:
+    def test_same_seed_same_bytes_in_every_file(self, finished, tmp_path):
+        run(tmp_path)
+        first, second = (digests(folder) for folder in (finished[0], tmp_path))
+        assert len(first) > 25
+        assert first == second
+
+
+class TestOnePipelineAlone:
+    def test_each_takes_up_the_latest_of_what_came_before(self, tmp_path):
+        for name in ("simulate", "ingest", "ssl_pretrain", "embed", "classify", "ensemble"):
+            catalog = run(tmp_path, [name])
+        before = catalog.load("large_classifiers")
+        run(tmp_path, ["classify"], seed=1)
+        catalog = run(tmp_path, ["ensemble"], ensemble={"sa_variant": "as_printed"})
+        assert "large SA (as_printed)" in set(catalog.load("results")["method"])
+        after = catalog.load("large_classifiers")
+        weight = "head.0.weight"
+        assert not torch.equal(before["state_dicts"][1][weight], after["state_dicts"][1][weight])
+
+    def test_pictures_shaped_otherwise_are_not_embedded(self, finished, tmp_path):
+        folder, _ = finished
+        (tmp_path / "out").symlink_to(folder / "out")
+        other = {**TINY["image"], "crop": 64}
+        places = {"cohort_dir": str(folder / "cohort")}
+        run(tmp_path, ["ingest"], **places, image=other)
+        with pytest.raises(click.ClickException, match=r"image\.crop = 48.*has 64"):
+            run(tmp_path, ["embed"], **places)
+
+
+class TestEnvironments:
+    def test_the_demo_begins_by_simulating_and_a_real_run_never_does(self):
+        for env, simulates in (("demo", True), ("base", False)):
+            bootstrap_project(PROJECT)
+            with KedroSession.create(PROJECT, env=env) as session:
+                session.load_context()
+                names = {node.name for node in pipelines["__default__"].nodes}
+            assert any(name.startswith("draw_cohort") for name in names) == simulates
+
+    def test_without_test_labels_the_table_says_so(self, tmp_path):
+        hidden = {**TINY["simulation"], "test_labels": "hidden"}
+        results = run(tmp_path, simulation=hidden).load("results")
+        assert results["test_balanced_accuracy"].isna().all()
+        assert results["note"].str.contains("no labels").all()
+        assert results["out_of_fold_patients"].gt(0).all()
+
+    def test_a_wrong_encoder_is_refused_before_any_work(self, tmp_path):
+        with pytest.raises(click.ClickException, match=r"encoder\.name.*no model 'tf_eff'"):
+            run(tmp_path, encoder={"name": "tf_eff", "weights": "random"})
+        assert not list(tmp_path.iterdir())
+
+    def test_registering_pipelines_imports_no_torch(self):
+        code = (
+            "import sys; from lymphocytosis.pipeline_registry import register_pipelines as r; "
+            "assert 'ensemble' in r(); print([m for m in ('torch', 'timm') if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_node_is_tagged_with_its_pipeline_and_gpu_work_with_gpu():
+    bootstrap_project(PROJECT)
+    for name in ("ingest", "ssl_pretrain", "embed", "classify", "ensemble"):
+        assert all(name in node.tags for node in pipelines[name].nodes)
+    gpu = {
+        node.name.split("__")[0] for node in pipelines["__default__"].nodes if "gpu" in node.tags
+    }
+    assert gpu == {
+        "pretrain_autoencoder",
+        "embed_cells",
+        "large.train_classifiers",
+        "small.train_classifiers",
+        "large.predict",
+        "small.predict",
+    }
