@@ -74,7 +74,8 @@ class TestDrawnSplits:
 
 
 def supplied(rows):
-    return pd.DataFrame(rows, columns=["split", "patient_id", "role"], dtype=str)
+    lines = range(2, 2 + len(rows))
+    return pd.DataFrame(rows, lines, columns=["split", "patient_id", "role"], dtype=str)
 
 
 GOOD = [

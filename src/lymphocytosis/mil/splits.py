@@ -70,7 +70,8 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
     """Check a user's own table of splits.
 
     Args:
-        table: split, patient_id, role as text; None where the user supplied no file.
+        table: split, patient_id, role as text, the index being each row's line in the file; None
+            where the user supplied no file.
         patients: patient_id, subset, label, and others.
 
     Returns:
@@ -90,8 +91,8 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
         raise UserError(f"splits.csv lacks the column(s) {', '.join(missing)}.")
     label = labelled(patients).set_index("patient_id")["label"]
     faults = []
-    rows = zip(table["split"], table["patient_id"], table["role"], strict=True)
-    for line, (split, patient_id, role) in enumerate(rows, start=2):
+    rows = zip(table.index, table["split"], table["patient_id"], table["role"], strict=True)
+    for line, split, patient_id, role in rows:
         if not split.isdecimal() or int(split) < 1:
             faults.append(f"line {line}: split is {split!r}; expected 1, 2, ...")
         if patient_id not in label.index:
