@@ -65,6 +65,13 @@ class TestRefusals:
         monkeypatch.setattr(weights.timm, "create_model", unreachable)
         with pytest.raises(UserError, match=r"encoder\.weights is 'timm'.*no route.*'random'"):
             initial_state(parameters(chosen="timm"), torch.nn.Identity())
+        with pytest.raises(UserError, match=r"encoder\.weights is 'timm'"):
+            check_weights(parameters(chosen="timm"))
+
+    def test_a_tag_chooses_weights_and_not_another_model(self):
+        check_name("tf_efficientnet_b7.aa_in1k")
+        with torch.device("meta"):
+            assert Encoder("tf_efficientnet_b7.aa_in1k", 224).dim == 2560
 
 
 class TestWeights:
@@ -87,7 +94,7 @@ class TestWeights:
 
     def test_a_file_of_another_model_is_refused(self, tmp_path):
         torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pth")
-        with pytest.raises(UserError, match="does not fit encoder.name"):
+        with pytest.raises(UserError, match=r"does not fit encoder\.name"):
             build_encoder(parameters(chosen=str(tmp_path / "weights.pth")), 64)
 
     @pytest.mark.parametrize("content", [b"", b"no model", b"\x80\x04N."])

@@ -176,6 +176,12 @@ class TestEnvironments:
         assert results["note"].str.contains("no labels").all()
         assert results["out_of_fold_patients"].gt(0).all()
 
+    def test_a_cohort_without_test_patients_runs_to_its_end(self, tmp_path):
+        catalog = run(tmp_path, simulation={**TINY["simulation"], "test": 0})
+        assert catalog.load("large_predictions").empty
+        assert catalog.load("submission_small_sa").empty
+        assert catalog.load("results")["out_of_fold_balanced_accuracy"].between(0, 1).all()
+
     def test_a_wrong_encoder_is_refused_before_any_work(self, tmp_path):
         with pytest.raises(click.ClickException, match=r"encoder\.name.*no model 'tf_eff'"):
             run(tmp_path, encoder={"name": "tf_eff", "weights": "random"})

@@ -1,6 +1,7 @@
 """The weights an encoder starts from: none, timm's hub, a package, or a file."""
 
 import importlib
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.parameters import PACKAGED_WEIGHTS, EncoderParameters
+
+logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
@@ -38,21 +41,24 @@ def initial_state(parameters: EncoderParameters, model: nn.Module) -> State | No
 
 
 def check_weights(parameters: EncoderParameters) -> None:
-    """Refuse, before any work, weights of a package or file that isn't there.
+    """Refuse, before any work, weights that can't be had; fetch those of timm's hub.
 
     Args:
         parameters: the block `encoder` of the parameters.
 
     Raises:
-        UserError: the package is not installed, or there is no such file.
+        UserError: the hub can't be reached, the package is not installed, or there is no such file.
     """
-    if parameters.weights == "package":
+    if parameters.weights == "timm":
+        _from_hub(parameters.name)
+    elif parameters.weights == "package":
         _packaged_file(parameters.name)
-    elif parameters.weights not in ("random", "timm") and not Path(parameters.weights).is_file():
+    elif parameters.weights != "random" and not Path(parameters.weights).is_file():
         raise UserError(f"encoder.weights: there is no file {parameters.weights}")
 
 
 def _from_hub(name: str) -> State:
+    logger.info("taking the weights of %s from timm's hub, or from its cache here", name)
     try:
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     except Exception as error:

@@ -9,22 +9,27 @@ from lightning_fabric import Fabric
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags
 from lymphocytosis.mil.classifier import PatientClassifier
+from lymphocytosis.mil.splits import fingerprint
 from lymphocytosis.mil.training import Indices, build_classifier, predict_bags
 from lymphocytosis.parameters import MilParameters
 
 
-def load_classifiers(content: dict[str, Any], in_dim: int) -> dict[int, PatientClassifier]:
+def load_classifiers(
+    content: dict[str, Any], in_dim: int, splits: pd.DataFrame
+) -> dict[int, PatientClassifier]:
     """Rebuild a suite's classifiers.
 
     Args:
         content: what `train_suite` returned.
         in_dim: width of the instances they will be given.
+        splits: the splits by which out-of-fold patients will be chosen.
 
     Returns:
         A classifier, in eval mode, for each split.
 
     Raises:
-        UserError: these are no classifiers, or they take instances of another width.
+        UserError: these are no classifiers, they take instances of another width, or they were
+            trained on other splits, so that nobody knows whom they have seen.
     """
     if content.get("kind") != "classifiers":
         raise UserError("The catalog entry holds another kind of model, not classifiers.")
@@ -33,6 +38,11 @@ def load_classifiers(content: dict[str, Any], in_dim: int) -> dict[int, PatientC
         raise UserError(
             f"The classifiers were trained on embeddings of width {trained_with}, and these have "
             f"{in_dim}: another encoder made them. Run classify again."
+        )
+    if content["parameters"]["splits"] != fingerprint(splits):
+        raise UserError(
+            "The classifiers were trained on other splits than those of the catalog entry "
+            "'splits'. Run classify again."
         )
     mil = MilParameters.model_validate(content["parameters"]["mil"])
     classifiers = {}

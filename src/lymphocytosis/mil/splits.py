@@ -1,5 +1,7 @@
 """Training and validation patients (paper, section 3.3)."""
 
+from hashlib import sha256
+
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
@@ -64,6 +66,18 @@ def _too_few(label: "pd.Series[int]", share: float) -> UserError:
         f"validation part of {share:.0%} (splits.validation_share) with both classes in both "
         "parts. Add patients, or change the share."
     )
+
+
+def fingerprint(splits: pd.DataFrame) -> str:
+    """Tell one table of splits from another, without naming patients.
+
+    Args:
+        splits: split, patient_id, role.
+
+    Returns:
+        A digest of its rows.
+    """
+    return sha256(splits.to_csv(index=False).encode()).hexdigest()
 
 
 def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> pd.DataFrame:

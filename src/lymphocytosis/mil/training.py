@@ -15,6 +15,7 @@ from tqdm import tqdm
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags, Batch, pack
 from lymphocytosis.mil.classifier import PatientClassifier
+from lymphocytosis.mil.splits import fingerprint
 from lymphocytosis.parameters import MilParameters
 
 logger = logging.getLogger(__name__)
@@ -131,14 +132,32 @@ def _train_epoch(
     model.train()
     total = torch.zeros((), device=fabric.device)
     shuffled = chosen[torch.randperm(len(chosen), generator=order).numpy()]
-    for start in range(0, len(shuffled), batch_size):
-        batch = _on_device(pack(bags, shuffled[start : start + batch_size]), fabric)
+    for part in in_batches(shuffled, batch_size):
+        batch = _on_device(pack(bags, part), fabric)
         loss = F.binary_cross_entropy_with_logits(model(batch), batch.label)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
         total += loss.detach() * len(batch.label)
     return float(total) / len(shuffled)
+
+
+def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
+    """Cut bags into batches; a last batch of one bag joins the one before it.
+
+    A bag may hold a single cell, and BatchNorm can't train on a single value.
+
+    Args:
+        bags: (b,) indices.
+        batch_size: bags in a batch, 2 or more.
+
+    Returns:
+        The batches, in order.
+    """
+    batches = np.split(bags, range(batch_size, len(bags), batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
 
 
 @torch.inference_mode()
@@ -218,6 +237,10 @@ def train_suite(
         )
         states[int(split)] = state
         histories.append(history.assign(split=split))
-    parameters = {"mil": mil.model_dump(mode="json"), "in_dim": bags.instances.shape[1]}
+    parameters = {
+        "mil": mil.model_dump(mode="json"),
+        "in_dim": bags.instances.shape[1],
+        "splits": fingerprint(splits),
+    }
     classifiers = {"kind": "classifiers", "parameters": parameters, "state_dicts": states}
     return classifiers, pd.concat(histories, ignore_index=True)
