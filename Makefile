@@ -30,6 +30,6 @@ format: install
 	$(BIN)/ruff format
 
 # Renew the pins; run it after a change to pyproject.toml's dependencies.
-lock:
+lock: install
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --all-extras --upgrade pyproject.toml -o requirements.lock

@@ -54,7 +54,9 @@ class ProjectHooks:
     def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Say where the run's files are."""
         logger.info(
-            "done: this run's files are under %s, each in a folder named %s",
+            "done: tables and figures are under %s/08_reporting, all else under %s, "
+            "each in a folder named %s",
+            self.parameters.workspace,
             self.parameters.workspace,
             run_params["run_id"],
         )

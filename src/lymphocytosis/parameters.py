@@ -147,7 +147,8 @@ class MilParameters(_Block):
         "the validation part's, or the mean of both parts'."
     )
     monitor_threshold: Literal["fixed", "fitted"] = Field(
-        description="fixed: 0.5; fitted: the best point of each part's ROC curve."
+        description="fixed: 0.5; fitted: where, on each part, sensitivity and specificity "
+        "are nearest to each other."
     )
     scheduler: SchedulerParameters
 

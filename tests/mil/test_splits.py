@@ -98,8 +98,18 @@ class TestSuppliedSplits:
             take_supplied_splits(None, self.patients)
 
     def test_a_missing_column_is_refused(self):
-        with pytest.raises(UserError, match="role"):
+        with pytest.raises(UserError, match=r"each once; it has: split, patient_id\."):
             take_supplied_splits(supplied(GOOD).drop(columns="role"), self.patients)
+
+    def test_a_column_that_stands_twice_is_refused(self):
+        twice = supplied(GOOD)[["split", "patient_id", "role", "role"]]
+        with pytest.raises(UserError, match=r"each once; it has: .*role, role"):
+            take_supplied_splits(twice, self.patients)
+
+    def test_spaces_around_values_are_not_meant(self):
+        padded = supplied([(f" {s}", f"{p} ", f" {r} ") for s, p, r in GOOD])
+        taken = take_supplied_splits(padded, self.patients)
+        assert taken.equals(take_supplied_splits(supplied(GOOD), self.patients))
 
     @pytest.mark.parametrize(
         ("row", "message"),
@@ -110,7 +120,8 @@ class TestSuppliedSplits:
             (("1", "P6", "train"), r"line 6: 'P6' is no labelled"),
             (("1", "P7", "train"), r"line 6: 'P7' is no labelled"),
             (("1", "P2", "test"), r"line 6: role is 'test'"),
-            (("1", "P0", "validation"), r"split 1: patient P0 stands twice"),
+            (("1", "P0", "validation"), r"line 6: patient P0 stands twice in split 1"),
+            (("01", "P0", "train"), r"line 6: patient P0 stands twice in split 1"),
         ],
     )
     def test_a_bad_row_is_named(self, row, message):

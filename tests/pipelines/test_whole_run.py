@@ -150,6 +150,23 @@ class TestOnePipelineAlone:
         weight = "head.0.weight"
         assert not torch.equal(before["state_dicts"][1][weight], after["state_dicts"][1][weight])
 
+    def test_classifiers_of_another_encoders_embeddings_are_refused(self, tmp_path):
+        run(tmp_path)
+        run(tmp_path, ["ssl_pretrain", "embed"], seed=1)
+        with pytest.raises(click.ClickException, match=r"another encoder.*Run classify again"):
+            run(tmp_path, ["ensemble"])
+
+    def test_an_ingest_that_did_not_end_is_not_embedded(self, tmp_path):
+        run(tmp_path)
+        patient = next((tmp_path / "cohort/trainset").iterdir())
+        for picture in patient.iterdir():
+            picture.write_bytes(b"damaged")
+        with pytest.raises(click.ClickException, match=f"patient {patient.name}"):
+            run(tmp_path, ["ingest"])
+        for name in ("ssl_pretrain", "embed"):
+            with pytest.raises(click.ClickException, match="Run ingest again"):
+                run(tmp_path, [name])
+
     def test_pictures_shaped_otherwise_are_not_embedded(self, finished, tmp_path):
         folder, _ = finished
         (tmp_path / "out").symlink_to(folder / "out")

@@ -32,7 +32,7 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
             images: CellImages = np.load(folder / "pixels.npy", mmap_mode="r").view(CellImages)
             images.records = pd.read_parquet(folder / "records.parquet")
             images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, EOFError, ValueError, pa.ArrowException) as error:
             # pydantic's ValidationError is a ValueError.
             raise UserError(
                 f"The image store {folder} is damaged; run `ingest` again. ({error})"

@@ -1,5 +1,6 @@
 """A pretrained autoencoder as plain values, and back."""
 
+from hashlib import sha256
 from typing import Any
 
 from lymphocytosis.encoders.autoencoder import AutoEncoder
@@ -61,6 +62,22 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[AutoEncoder, ImageParameters]:
             "Run ssl_pretrain again."
         ) from error
     return model.eval(), image
+
+
+def fingerprint(checkpoint: dict[str, Any]) -> str:
+    """Tell one autoencoder from another, by its weights and parameters.
+
+    Args:
+        checkpoint: what `pack` returned.
+
+    Returns:
+        A digest.
+    """
+    digest = sha256(repr(checkpoint["parameters"]).encode())
+    for name, value in checkpoint["state_dict"].items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def check_same_pictures(pretrained: ImageParameters, stored: ImageParameters) -> None:

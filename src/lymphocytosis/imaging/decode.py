@@ -55,7 +55,7 @@ def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded
     try:
         picture, mode = _open(content, path)
     except Exception as error:
-        # A broken file makes Pillow raise whatever its parsers stumble over, struct.error and
+        # A broken file makes Pillow raise whatever its parsers stumble over, TypeError and
         # DecompressionBombError among them; none of it may end the run.
         return refuse_or_leave_out(f"can't be decoded: {error}", path, image)
     changes = []

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.decode import Decoded, Pixels, decode_picture, refuse_or_leave_out
 from lymphocytosis.parameters import ImageParameters
 
@@ -79,6 +80,24 @@ def decode_pictures(
         warnings.filterwarnings("ignore", module=r"PIL\b")
         for start in range(0, len(files), _AHEAD):
             yield from pool.map(partial(_decode_file, image=image), files[start : start + _AHEAD])
+
+
+def check_same_ingest(cells: pd.DataFrame, images: CellImages) -> None:
+    """Refuse a table of cells that is not of this store: its rows would show other cells.
+
+    Args:
+        cells: patient_id, image_id, sha256, row, and others.
+        images: the image store.
+
+    Raises:
+        UserError: another ingest made the table.
+    """
+    keys = ["patient_id", "image_id", "sha256", "row"]
+    if not cells[keys].equals(images.records[keys]):
+        raise UserError(
+            "The catalog entries 'cells' and 'cell_images' come from two ingests, one of which did "
+            "not end. Run ingest again."
+        )
 
 
 def _decode_file(file: PictureFile, image: ImageParameters) -> StoredPicture:

@@ -24,6 +24,7 @@ class Bags:
         view: the name of each bag's view.
         clinical: (p, 2) float32: age in years, lymphocyte count in 10^9 per litre.
         label: (p,) int64: 0 reactive, 1 tumoral, -1 unknown.
+        encoder: the fingerprint of the encoder that embedded the instances.
     """
 
     instances: Tensor
@@ -33,6 +34,7 @@ class Bags:
     view: list[str]
     clinical: Tensor
     label: npt.NDArray[np.int64]
+    encoder: str
 
     def of_patients(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Find the bags, in all views, of some patients.
@@ -99,6 +101,7 @@ def gather_bags(embeddings: pa.Table, patients: pd.DataFrame) -> Bags:
             patients[["age_years", "lymphocyte_count"]].to_numpy(dtype=np.float32)
         ),
         label=patients["label"].fillna(-1).to_numpy(dtype=np.int64),
+        encoder=(embeddings.schema.metadata or {}).get(b"autoencoder", b"").decode(),
     )
 
 

@@ -15,29 +15,28 @@ from lymphocytosis.parameters import MilParameters
 
 
 def load_classifiers(
-    content: dict[str, Any], in_dim: int, splits: pd.DataFrame
+    content: dict[str, Any], bags: Bags, splits: pd.DataFrame
 ) -> dict[int, PatientClassifier]:
     """Rebuild a suite's classifiers.
 
     Args:
         content: what `train_suite` returned.
-        in_dim: width of the instances they will be given.
+        bags: the bags they will be given.
         splits: the splits by which out-of-fold patients will be chosen.
 
     Returns:
         A classifier, in eval mode, for each split.
 
     Raises:
-        UserError: these are no classifiers, they take instances of another width, or they were
-            trained on other splits, so that nobody knows whom they have seen.
+        UserError: these are no classifiers; another encoder made the embeddings they were trained
+            on; or they were trained on other splits, so that nobody knows whom they have seen.
     """
     if content.get("kind") != "classifiers":
         raise UserError("The catalog entry holds another kind of model, not classifiers.")
-    trained_with = content["parameters"]["in_dim"]
-    if trained_with != in_dim:
+    if content["parameters"]["encoder"] != bags.encoder:
         raise UserError(
-            f"The classifiers were trained on embeddings of width {trained_with}, and these have "
-            f"{in_dim}: another encoder made them. Run classify again."
+            "The classifiers were trained on embeddings of another encoder than those of the "
+            "catalog entry 'embeddings'. Run classify again."
         )
     if content["parameters"]["splits"] != fingerprint(splits):
         raise UserError(
@@ -47,7 +46,7 @@ def load_classifiers(
     mil = MilParameters.model_validate(content["parameters"]["mil"])
     classifiers = {}
     for split, state in content["state_dicts"].items():
-        classifiers[split] = build_classifier(mil, in_dim, seed=0)
+        classifiers[split] = build_classifier(mil, content["parameters"]["in_dim"], seed=0)
         classifiers[split].load_state_dict(state)
     return classifiers
 

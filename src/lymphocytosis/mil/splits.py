@@ -1,5 +1,6 @@
 """Training and validation patients (paper, section 3.3)."""
 
+import re
 from hashlib import sha256
 
 import pandas as pd
@@ -8,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import SplitParameters
 
+COLUMNS = ("split", "patient_id", "role")
 ROLES = ("train", "validation")
 CLASSES = ("reactive", "tumoral")  # by label
 
@@ -63,7 +65,7 @@ def _too_few(label: "pd.Series[int]", share: float) -> UserError:
     counts = " and ".join(f"{(label == v).sum()} {name}" for v, name in enumerate(CLASSES))
     return UserError(
         f"The training subset has {counts} patient(s) with a known label: too few for a "
-        f"validation part of {share:.0%} (splits.validation_share) with both classes in both "
+        f"validation part of {share} (splits.validation_share) with both classes in both "
         "parts. Add patients, or change the share."
     )
 
@@ -100,33 +102,37 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
             "splits.source is 'supplied', and the cohort's folder has no splits.csv "
             "(columns split, patient_id, role). Supply it, or set splits.source to stratified."
         )
-    missing = [name for name in ("split", "patient_id", "role") if name not in table.columns]
-    if missing:
-        raise UserError(f"splits.csv lacks the column(s) {', '.join(missing)}.")
+    names = [str(column).strip() for column in table.columns]
+    if any(names.count(name) != 1 for name in COLUMNS):
+        raise UserError(
+            f"splits.csv must have the columns {', '.join(COLUMNS)}, each once; "
+            f"it has: {', '.join(names)}."
+        )
+    rows = table.set_axis(names, axis=1)[list(COLUMNS)].map(str.strip)
     label = labelled(patients).set_index("patient_id")["label"]
+    faults = _bad_values(rows, set(label.index))
+    if not faults:
+        rows = rows.astype({"split": "int64"})
+        twice = rows[rows.duplicated(["split", "patient_id"])].itertuples(name=None)
+        faults = [f"line {line}: patient {p} stands twice in split {s}" for line, s, p, _ in twice]
+    if not faults:
+        faults = _one_sided_parts(rows, label) if len(rows) else ["it has no rows"]
+    if faults:
+        shown = "\n".join(f"  - {fault}" for fault in faults[:20])
+        raise UserError(f"splits.csv can't be used: {len(faults)} fault(s).\n{shown}")
+    return rows.sort_values("split", kind="stable", ignore_index=True)
+
+
+def _bad_values(rows: pd.DataFrame, known: set[str]) -> list[str]:
     faults = []
-    rows = zip(table.index, table["split"], table["patient_id"], table["role"], strict=True)
-    for line, split, patient_id, role in rows:
-        if not split.isdecimal() or int(split) < 1:
+    for line, split, patient_id, role in rows.itertuples(name=None):
+        if not re.fullmatch("[0-9]{1,6}", split) or int(split) < 1:
             faults.append(f"line {line}: split is {split!r}; expected 1, 2, ...")
-        if patient_id not in label.index:
+        if patient_id not in known:
             faults.append(f"line {line}: {patient_id!r} is no labelled training patient")
         if role not in ROLES:
             faults.append(f"line {line}: role is {role!r}; allowed: {', '.join(ROLES)}")
-    twice = table[table.duplicated(["split", "patient_id"])]
-    faults += [
-        f"split {s}: patient {p} stands twice"
-        for s, p in zip(twice["split"], twice["patient_id"], strict=True)
-    ]
-    if not faults:
-        faults = _one_sided_parts(table, label)
-    if faults or table.empty:
-        raise UserError(
-            "splits.csv can't be used:\n"
-            + "\n".join(f"  - {fault}" for fault in faults[:20] or ["it has no rows"])
-        )
-    typed = table[["split", "patient_id", "role"]].astype({"split": "int64"})
-    return typed.sort_values("split", kind="stable", ignore_index=True)
+    return faults
 
 
 def _one_sided_parts(table: pd.DataFrame, label: "pd.Series[int]") -> list[str]:

@@ -92,7 +92,7 @@ def train_classifier(
                 "Lower mil.learning_rate."
             )
         scores = {
-            part: _balanced_accuracy(
+            part: balanced_accuracy(
                 bags.label[bags.patient[chosen]],
                 predict_bags(model, bags, chosen, fabric, mil.batch_size),
                 mil.monitor_threshold,
@@ -188,11 +188,23 @@ def _on_device(batch: Batch, fabric: Fabric) -> Batch:
     return Batch(**{name: fabric.to_device(value) for name, value in vars(batch).items()})
 
 
-def _balanced_accuracy(label: Indices, probability: Floats, threshold: str) -> float:
+def balanced_accuracy(label: Indices, probability: Floats, threshold: str) -> float:
+    """Score predictions (scikit-learn's balanced accuracy).
+
+    Args:
+        label: (n,) 0 or 1.
+        probability: (n,) float64.
+        threshold: fixed: positive from 0.5 on; fitted: from where sensitivity and specificity are
+            nearest to each other.
+
+    Returns:
+        The mean of sensitivity and specificity.
+    """
     at = 0.5
     if threshold == "fitted":
+        # As in the authors' code: where sensitivity and specificity come nearest to each other.
         false_positive, true_positive, cuts = roc_curve(label, probability)
-        at = float(cuts[np.argmax(true_positive - false_positive)])
+        at = float(cuts[np.argmin(np.abs(true_positive - (1 - false_positive)))])
     return float(balanced_accuracy_score(label, probability >= at))
 
 
@@ -240,6 +252,7 @@ def train_suite(
     parameters = {
         "mil": mil.model_dump(mode="json"),
         "in_dim": bags.instances.shape[1],
+        "encoder": bags.encoder,
         "splits": fingerprint(splits),
     }
     classifiers = {"kind": "classifiers", "parameters": parameters, "state_dicts": states}

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from lymphocytosis.imaging.store import CellImages
+from lymphocytosis.imaging.store import CellImages, check_same_ingest
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters
 
@@ -34,17 +34,23 @@ def embed_cells(
 
     Returns:
         Tables of some 1,024 rows, computed while they are saved: patient_id, image_id, view,
-        large and small (float32 lists of fixed length).
+        large and small (float32 lists of fixed length); the schema's metadata tells the
+        autoencoder.
     """
-    from lymphocytosis.encoders.checkpoint import check_same_pictures, unpack
+    from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, unpack
     from lymphocytosis.encoders.embed import embed_pictures
 
+    check_same_ingest(cells, cell_images)
     model, image = unpack(autoencoder)
     check_same_pictures(image, cell_images.image)
     taken = cells[cells["row"].notna()].set_index("row")[["patient_id", "image_id"]].sort_index()
     rows = taken.index.to_numpy(dtype=np.int64)
     embedded = embed_pictures(model, cell_images, rows, views, view_of, compute)
-    tables = (table_of(taken.loc[batch], views, large, small) for batch, large, small in embedded)
+    made_by = {"autoencoder": fingerprint(autoencoder)}
+    tables = (
+        table_of(taken.loc[batch], views, large, small).replace_schema_metadata(made_by)
+        for batch, large, small in embedded
+    )
     return in_groups(tables, ROWS_PER_GROUP)
 
 

@@ -38,7 +38,7 @@ def predict(
     from lymphocytosis.mil.prediction import load_classifiers, predict_patients
 
     bags = gather_bags(embeddings, patients)
-    suite = load_classifiers(classifiers, bags.instances.shape[1], splits)
+    suite = load_classifiers(classifiers, bags, splits)
     fabric = start_fabric(compute)
     test = (patients["subset"] == "test").to_numpy().nonzero()[0]
     held_out = splits[splits["role"] == "validation"]

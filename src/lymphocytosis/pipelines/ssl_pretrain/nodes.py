@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lymphocytosis.imaging.store import CellImages
+from lymphocytosis.imaging.store import CellImages, check_same_ingest
 from lymphocytosis.parameters import (
     ComputeParameters,
     EncoderParameters,
@@ -47,6 +47,7 @@ def pretrain_autoencoder(
     from lymphocytosis.encoders.checkpoint import pack
     from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
 
+    check_same_ingest(cells, cell_images)
     rows = rows_for_pretext(cells, patients, pretext.images)
     # Spread over the rows, and so over patients.
     shown = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows)), dtype=int)]
