@@ -19,7 +19,9 @@ def select_embedding(embeddings: pa.Table, size: str) -> pa.Table:
         patient_id, image_id, view, embedding.
     """
     keys = ["patient_id", "image_id", "view"]
-    return embeddings.select([*keys, size]).rename_columns([*keys, "embedding"])
+    one_size = embeddings.select([*keys, size]).rename_columns([*keys, "embedding"])
+    # Renaming drops the metadata, which tell the encoder.
+    return one_size.replace_schema_metadata(embeddings.schema.metadata)
 
 
 def select_size(size: str) -> Pipeline:
