@@ -7,7 +7,6 @@ import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import DataValidationError
 
@@ -62,7 +61,7 @@ class ProjectHooks:
         )
 
     @hook_impl
-    def on_pipeline_error(self, error: Exception, catalog: DataCatalog) -> None:
+    def on_pipeline_error(self, error: Exception) -> None:
         """Show an error that the user can mend by its message alone, without a traceback."""
         cause: BaseException | None = error
         while cause is not None:
