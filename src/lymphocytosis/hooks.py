@@ -7,6 +7,7 @@ import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
+from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import DataValidationError
 
@@ -33,17 +34,20 @@ class ProjectHooks:
             pipelines["__default__"] = pipelines["simulate"] + pipelines["__default__"]
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Refuse an encoder, its weights or a device that can't be had, before any other work."""
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Refuse, before any work, what can't be had: inputs, an encoder, its weights, a device."""
+        _check_inputs(pipeline, catalog)
         if not pipeline.only_nodes_with_tags("gpu").nodes:
             return
+        if "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures"):
+            return  # the first node says so at once; no weights need be fetched for that
         from lymphocytosis.compute import start_fabric
         from lymphocytosis.encoders.encoder import check_name
         from lymphocytosis.encoders.weights import check_weights
 
         try:
             start_fabric(self.parameters.compute)
-            if "autoencoder" in pipeline.outputs() | pipeline.all_outputs():
+            if "autoencoder" in pipeline.all_outputs():
                 check_name(self.parameters.encoder.name)
                 check_weights(self.parameters.encoder)
         except UserError as error:
@@ -68,3 +72,22 @@ class ProjectHooks:
             if isinstance(cause, UserError | DataValidationError):
                 raise click.ClickException(str(cause)) from error
             cause = cause.__cause__
+
+
+def _check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Refuse entries that an earlier pipeline should have made; raw ones refuse by themselves."""
+    made_by = {
+        entry: name
+        for name, made in pipelines.items()
+        if name not in ("__default__", "simulate")
+        for entry in made.all_outputs()
+    }
+    missing = sorted(
+        entry for entry in pipeline.inputs() if entry in made_by and not catalog.exists(entry)
+    )
+    if missing:
+        makers = [name for name in pipelines if name in {made_by[entry] for entry in missing}]
+        raise click.ClickException(
+            f"Nothing has been saved yet as {', '.join(missing)}. Make it first, in the same "
+            f"workspace: kedro run --pipelines={','.join(makers)}"
+        )

@@ -41,7 +41,11 @@ cells = _table(
         pa.Check(
             lambda table: table["row"].isna() == (table["status"] == "left_out"),
             error="a row in the store where, and only where, the picture is not left out",
-        )
+        ),
+        pa.Check(
+            lambda table: table["row"].isna() | ~table["row"].duplicated(),
+            error="each row of the store is one cell's",
+        ),
     ],
 )
 

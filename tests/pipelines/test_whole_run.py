@@ -150,6 +150,18 @@ class TestOnePipelineAlone:
         weight = "head.0.weight"
         assert not torch.equal(before["state_dicts"][1][weight], after["state_dicts"][1][weight])
 
+    @pytest.mark.parametrize(
+        ("name", "missing", "maker"),
+        [
+            ("ssl_pretrain", "cell_images, cells, patients", "ingest"),
+            ("classify", "embeddings, patients", "ingest,embed"),
+            ("ensemble", "large_classifiers", "classify"),
+        ],
+    )
+    def test_what_is_missing_and_who_makes_it_are_named(self, tmp_path, name, missing, maker):
+        with pytest.raises(click.ClickException, match=rf"{missing}.*--pipelines=.*{maker}"):
+            run(tmp_path, [name])
+
     def test_classifiers_of_another_encoders_embeddings_are_refused(self, tmp_path):
         run(tmp_path)
         run(tmp_path, ["ssl_pretrain", "embed"], seed=1)

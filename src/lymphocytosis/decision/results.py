@@ -1,7 +1,6 @@
 """The results table, the paper's Table 1: a row a method."""
 
 import pandas as pd
-from sklearn.metrics import balanced_accuracy_score
 
 FLATTERS = (
     "each labelled patient scored only by models that did not train on it; "
@@ -19,6 +18,8 @@ def score(decisions: pd.DataFrame, label: "pd.Series[int]") -> tuple[float | Non
     Returns:
         Balanced accuracy, None unless both classes are there; and the number of patients scored.
     """
+    from sklearn.metrics import balanced_accuracy_score  # 2 s: not at every start of Kedro
+
     known = decisions[decisions["patient_id"].isin(label.index)]
     truth = label.loc[known["patient_id"]].astype(int)
     if truth.nunique() < 2:

@@ -1,0 +1,246 @@
+import re
+from datetime import date, datetime, timedelta
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lymphocytosis.cohort.clinical import completed_years, parse_date, read_patients
+from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.errors import UserError
+
+AT = date(2021, 3, 1)
+PATIENT = {"LABEL": "0", "GENDER": "F", "DOB": "5/1/1950", "LYMPH_COUNT": "5.5"}
+
+
+def table_of(rows):
+    """The table as the dataset gives it: text, the index being the line in the file."""
+    rows = [PATIENT | row for row in rows]
+    return pd.DataFrame(rows, index=range(2, len(rows) + 2), dtype="str")
+
+
+def pictures_of(ids, subset="train"):
+    return [PictureFile(subset, p, "0.png", f"{subset}set/{p}/0.png", bytes) for p in ids]
+
+
+def read(rows, pictures=None, at=AT):
+    if pictures is None:
+        pictures = pictures_of(dict.fromkeys(str(row["ID"]).strip() for row in rows))
+    return read_patients(table_of(rows), pictures, at)
+
+
+class TestParseDate:
+    @given(st.dates(), st.booleans())
+    def test_both_forms_say_the_same_day_as_datetime_does(self, day, padded):
+        month, dom = (f"{day.month:02d}", f"{day.day:02d}") if padded else (day.month, day.day)
+        slashed, dashed = f"{month}/{dom}/{day.year:04d}", f"{dom}-{month}-{day.year:04d}"
+        assert parse_date(slashed) == datetime.strptime(slashed, "%m/%d/%Y").date() == day
+        assert parse_date(f" {dashed} ") == datetime.strptime(dashed, "%d-%m-%Y").date() == day
+
+    @given(st.text(alphabet="0123456789/-", max_size=11))
+    def test_whatever_is_no_such_date_is_refused(self, text):
+        expected = None
+        for form in ("%m/%d/%Y", "%d-%m-%Y"):
+            try:
+                expected = datetime.strptime(text, form).date()
+            except ValueError:
+                continue
+        if expected is None:
+            with pytest.raises(ValueError, match=re.escape(repr(text))):
+                parse_date(text)
+        else:
+            assert parse_date(text) == expected
+
+    @pytest.mark.parametrize(
+        "text", ["", "1950-05-01", "5/1/50", "5.1.1950", "31-02-1950", "13/1/1950", "1/13-1950"]
+    )
+    def test_other_forms_and_days_that_do_not_exist_are_refused(self, text):
+        with pytest.raises(ValueError, match=re.escape(repr(text))):
+            parse_date(text)
+
+
+class TestCompletedYears:
+    @settings(max_examples=40)
+    @given(st.dates(date(1900, 1, 1), date(2030, 1, 1)), st.integers(0, 9000))
+    def test_is_the_number_of_birthdays_lived(self, born, days):
+        birthdays = 0
+        for n in range(1, days + 1):
+            day = born + timedelta(days=n)
+            # Who is born on the 29th of February is a year older on the day after the 28th.
+            leapling = (born.month, born.day) == (2, 29) and (day.month, day.day) == (3, 1)
+            skipped = leapling and (day - timedelta(days=1)).day == 28
+            birthdays += (day.month, day.day) == (born.month, born.day) or skipped
+        assert completed_years(born, born + timedelta(days=days)) == birthdays
+
+    def test_is_negative_before_birth(self):
+        assert completed_years(date(2000, 1, 2), date(2000, 1, 1)) == -1
+
+
+class TestTypedPatients:
+    def test_columns_types_and_values(self):
+        rows = [
+            {"ID": "P2", "LABEL": "1", "GENDER": "M", "DOB": "02-03-1950", "LYMPH_COUNT": "2.28"},
+            {"ID": "P1", "LABEL": "0", "GENDER": "F", "DOB": "3/1/1950", "LYMPH_COUNT": "295"},
+            {"ID": "P3", "LABEL": "-1", "GENDER": "F", "DOB": "1/2/1950", "LYMPH_COUNT": "1e1"},
+        ]
+        pictures = pictures_of(["P1", "P2"]) + pictures_of(["P3"], "test")
+        patients, warnings = read(rows, pictures)
+        assert warnings == []
+        assert patients.dtypes.astype(str).to_dict() == {
+            "patient_id": "str",
+            "subset": "str",
+            "label": "Int8",
+            "age_years": "int16",
+            "sex": "str",
+            "lymphocyte_count": "float64",
+        }
+        assert patients.astype(object).where(patients.notna(), None).to_numpy().tolist() == [
+            ["P1", "train", 0, 71, "F", 295.0],
+            ["P2", "train", 1, 70, "M", 2.28],
+            ["P3", "test", None, 71, "F", 10.0],
+        ]
+
+    @settings(max_examples=20)
+    @given(st.permutations(range(6)))
+    def test_order_of_rows_does_not_matter(self, order):
+        rows = [
+            {"ID": f"P{n}", "LABEL": "01"[n % 2], "DOB": f"{n + 1}/1/19{n + 20}"} for n in range(6)
+        ]
+        expected, _ = read(rows)
+        shuffled, _ = read([rows[n] for n in order])
+        pd.testing.assert_frame_equal(shuffled, expected)
+
+    @pytest.mark.parametrize("patient_id", ["007", "1e3", "NA", "nan", "Ä 7", "a;b'c", "[bold]7%"])
+    def test_an_id_stays_the_text_it_is(self, patient_id):
+        patients, _ = read([{"ID": patient_id}])
+        assert patients["patient_id"].tolist() == [patient_id]
+
+    def test_spaces_around_values_do_not_count(self):
+        row = {
+            "ID": " P1 ",
+            "LABEL": " 1",
+            "GENDER": "m ",
+            "DOB": " 5/1/1950",
+            "LYMPH_COUNT": " 7 ",
+        }
+        patients, _ = read([row])
+        assert patients.iloc[0].tolist() == ["P1", "train", 1, 70, "M", 7.0]
+
+    @pytest.mark.parametrize(("text", "sex"), [("f", "F"), ("F", "F"), ("m", "M"), ("M", "M")])
+    def test_sex_is_read_in_any_case(self, text, sex):
+        patients, warnings = read([{"ID": "P1", "GENDER": text}])
+        assert (patients["sex"].tolist(), warnings) == ([sex], [])
+
+    @pytest.mark.parametrize("text", ["", "x", "female"])
+    def test_another_sex_is_unknown_and_warned_of(self, text):
+        patients, warnings = read([{"ID": "P1", "GENDER": text}])
+        assert patients["sex"].isna().tolist() == [True]
+        assert warnings == ["Patients P1: GENDER is neither F nor M, taken as unknown."]
+
+    @pytest.mark.parametrize(
+        ("text", "label"),
+        [("0", 0), ("1", 1), ("1.0", 1), ("0.0", 0), ("-1", None), ("-1.0", None)],
+    )
+    def test_labels_may_have_passed_through_a_spreadsheet(self, text, label):
+        patients, _ = read([{"ID": "P1", "LABEL": text}], pictures_of(["P1"], "test"))
+        assert patients["label"].astype(object).where(patients["label"].notna(), None)[0] == label
+
+    def test_age_is_that_at_the_reference_date(self):
+        row = {"ID": "P1", "DOB": "3/1/1950"}
+        ages = [read([row], at=AT + timedelta(days=n))[0]["age_years"][0] for n in (-1, 0, 365)]
+        assert ages == [70, 71, 72]
+
+    def test_other_columns_are_passed_over(self):
+        table = table_of([{"ID": "P1"}]).assign(**{"": "0", "SMOKER": "yes"})
+        patients, _ = read_patients(table, pictures_of(["P1"]), AT)
+        assert patients["patient_id"].tolist() == ["P1"]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("column", ["ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT"])
+    def test_a_missing_column(self, column):
+        table = table_of([{"ID": "P1"}]).drop(columns=column)
+        with pytest.raises(UserError, match=f"lacks the column {column}. It has: "):
+            read_patients(table, pictures_of(["P1"]), AT)
+
+    def test_a_column_that_stands_twice(self):
+        table = table_of([{"ID": "P1"}])
+        table = pd.concat([table, table[["LABEL"]]], axis=1)
+        with pytest.raises(UserError, match="more than one column LABEL"):
+            read_patients(table, pictures_of(["P1"]), AT)
+
+    @pytest.mark.parametrize(
+        ("column", "text"),
+        [
+            *[("DOB", text) for text in ("", "1950-05-01", "30-02-1950", "1/1/2030", "1/1/1850")],
+            *[("LYMPH_COUNT", t) for t in ("", "many", "0", "-3", "nan", "inf", "5,5", "1_000")],
+            *[("LABEL", text) for text in ("", "2", "-2", "0.5", "tumoral", "1.0.0", "+1", "01")],
+        ],
+    )
+    def test_a_value_that_can_not_be_read_is_named_with_its_line(self, column, text):
+        rows = [{"ID": "P1"}, {"ID": "P2", column: text}, {"ID": "P3"}]
+        with pytest.raises(UserError, match="1 fault") as caught:
+            read(rows)
+        assert f"line 3 (patient P2): {column} " in str(caught.value)
+        assert repr(text) in str(caught.value)
+
+    def test_an_age_out_of_bounds_names_the_parameter(self):
+        with pytest.raises(UserError, match=r"age of -1 years .* \(clinical.reference_date"):
+            read([{"ID": "P1", "DOB": "1/1/1950"}], at=date(1949, 6, 1))
+
+    def test_a_patient_without_pictures(self):
+        with pytest.raises(UserError, match="patient P2: has a row and no pictures"):
+            read([{"ID": "P1"}, {"ID": "P2"}], pictures_of(["P1"]))
+
+    def test_pictures_without_a_patient(self):
+        with pytest.raises(UserError, match="patient P2: has pictures and no row"):
+            read([{"ID": "P1"}], pictures_of(["P1", "P2"]))
+
+    def test_an_empty_table(self):
+        table = table_of([{"ID": "P1"}]).iloc[:0]
+        with pytest.raises(UserError, match="patient P1: has pictures and no row"):
+            read_patients(table, pictures_of(["P1"]), AT)
+
+    @pytest.mark.parametrize("again", ["P1", " P1"])
+    def test_a_patient_twice_in_the_table(self, again):
+        with pytest.raises(UserError, match="patient P1: stands 2 times in the table"):
+            read([{"ID": "P1"}, {"ID": again}])
+
+    def test_a_patient_in_both_subsets(self):
+        pictures = pictures_of(["P1"]) + pictures_of(["P1"], "test")
+        with pytest.raises(
+            UserError, match="patient P1: has a folder in trainset/ and one in test"
+        ):
+            read([{"ID": "P1"}], pictures)
+
+    def test_every_fault_is_told_at_once(self):
+        rows = [{"ID": "P1", "LABEL": "9"}, {"ID": "P2", "DOB": "?"}, {"ID": "P3"}, {"ID": "P3"}]
+        with pytest.raises(UserError, match="4 fault") as caught:
+            read(rows, pictures_of(["P1", "P2", "P3", "P4"]))
+        for told in ("line 2 (patient P1): LABEL", "line 3 (patient P2): DOB", "P3: stands", "P4:"):
+            assert told in str(caught.value)
+
+    def test_more_than_twenty_faults_are_counted(self):
+        with pytest.raises(UserError, match=r"33 fault\(s\)") as caught:
+            read([{"ID": f"P{n}", "LABEL": "x"} for n in range(33)])
+        assert len(re.findall(r"line \d+", str(caught.value))) == 20
+        assert str(caught.value).endswith("... and 13 more")
+
+
+class TestWarnings:
+    def test_patients_who_share_birth_date_and_sex(self):
+        rows = [
+            {"ID": "P1", "DOB": "5/1/1950", "GENDER": "f", "LABEL": "0"},
+            {"ID": "P2", "DOB": "01-05-1950", "GENDER": "F", "LABEL": "1"},
+            {"ID": "P3", "DOB": "5/1/1950", "GENDER": "M"},
+            {"ID": "P4", "DOB": "1/5/1950", "GENDER": "F"},
+        ]
+        _, warnings = read(rows)
+        assert warnings == ["Patients P1, P2 share a birth date and sex: perhaps one person twice."]
+
+    def test_training_patients_without_a_label(self):
+        rows = [{"ID": "P1", "LABEL": "-1"}, {"ID": "P2", "LABEL": "-1", "DOB": "1/1/1960"}]
+        _, warnings = read(rows, pictures_of(["P1"]) + pictures_of(["P2"], "test"))
+        assert len(warnings) == 1
+        assert warnings[0].startswith("Patients P1 stand in trainset/ without a label")

@@ -1,0 +1,78 @@
+"""Tiny cohorts on disk, made of random pixels, for every test that needs one."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+from lymphocytosis.parameters import ImageParameters
+
+# Machines that run tests are slow at times; an example that takes long is no fault.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
+
+SIZE = 40  # side of the pictures that `picture` makes
+COLUMNS = ("", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
+PATIENT = {"LABEL": "0", "GENDER": "F", "DOB": "5/1/1950", "LYMPH_COUNT": "5.5"}
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A function that returns a picture file's bytes, random by its seed."""
+
+    def make(seed=0, size=(SIZE, SIZE), mode="RGB", file_format="PNG", **options):
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(file, file_format, **options)
+        return file.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_cohort(tmp_path_factory, picture):
+    """A function that writes a new cohort in the challenge's layout and returns its folder.
+
+    It takes, by patient, what differs from `PATIENT`, and besides `subset` (train or test), `files`
+    (content by name; two pictures where not given) and `row` (False: no row in the table).
+    """
+
+    def write(patients):
+        root = tmp_path_factory.mktemp("made") / "cohort"
+        (root / "trainset").mkdir(parents=True)
+        rows = []
+        for number, (patient_id, given) in enumerate(patients.items()):
+            values = PATIENT | {"ID": patient_id} | given
+            if values.pop("row", True):
+                rows.append([str(number), *(values[column] for column in COLUMNS[1:])])
+            drawn = {f"{k:06d}.png": picture(1000 * number + k) for k in range(2)}
+            folder = root / f"{values.get('subset', 'train')}set" / patient_id
+            for name, content in values.get("files", drawn).items():
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+        write_table(root / "clinical_annotation.csv", rows)
+        return root
+
+    return write
+
+
+def write_table(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+@pytest.fixture(scope="session")
+def image_parameters():
+    """A function that returns the block `image` for pictures as `picture` makes them."""
+
+    def build(**changes):
+        as_is = {"source_size": SIZE, "crop": SIZE, "size": SIZE, "unreadable": "leave_out"}
+        return ImageParameters(
+            **as_is | {"other_size": "convert", "other_mode": "convert"} | changes
+        )
+
+    return build

@@ -1,0 +1,121 @@
+import os
+import weakref
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lymphocytosis.datasets.embeddings import EmbeddingsDataset
+
+LARGE, SMALL = 6, 3
+
+
+def table(n, seed=0, patient="007"):
+    rng = np.random.default_rng(seed)
+
+    def vectors(width):
+        values = rng.standard_normal((n, width), dtype=np.float32)
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), width)
+
+    return pa.table(
+        {
+            "patient_id": [patient] * n,
+            "image_id": [f"{k:06d}.jpg" for k in range(n)],
+            "view": [("original", "horizontal", "vertical")[k % 3] for k in range(n)],
+            "large": vectors(LARGE),
+            "small": vectors(SMALL),
+        }
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "embeddings.parquet"
+
+
+@pytest.fixture
+def dataset(path):
+    return EmbeddingsDataset(filepath=str(path))
+
+
+class TestRoundTrip:
+    def test_tables_come_back_as_one_to_the_last_bit(self, dataset):
+        parts = [table(5, 1), table(2, 2, "P2"), table(4, 3, "P3")]
+        dataset.save(iter(parts))
+        assert dataset.load().equals(pa.concat_tables(parts))
+
+    def test_pandas_reads_the_file_as_it_is(self, dataset, path):
+        parts = [table(5, 1), table(2, 2, "P2")]
+        dataset.save(iter(parts))
+        frame = pd.read_parquet(path)
+        assert list(frame.columns) == ["patient_id", "image_id", "view", "large", "small"]
+        assert frame["patient_id"].tolist() == ["007"] * 5 + ["P2"] * 2
+        for name, width in (("large", LARGE), ("small", SMALL)):
+            stacked = np.stack(frame[name])
+            written = np.concatenate([p[name].combine_chunks().flatten() for p in parts])
+            assert stacked.dtype == np.float32
+            np.testing.assert_array_equal(stacked, written.reshape(-1, width))
+
+    def test_a_row_group_a_table_and_lists_of_fixed_length(self, dataset, path):
+        dataset.save(table(n, n) for n in (5, 2, 4))
+        file = pq.ParquetFile(path)
+        groups = [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)]
+        assert groups == [5, 2, 4]
+        assert file.schema_arrow.field("large").type == pa.list_(pa.float32(), LARGE)
+        assert file.schema_arrow.field("small").type == pa.list_(pa.float32(), SMALL)
+
+    def test_a_table_is_let_go_once_it_is_written(self, dataset, path):
+        made = []
+        alive = []
+
+        def tables():
+            for n in range(20):
+                one = table(2, n)
+                made.append(weakref.ref(one))
+                alive.append(sum(ref() is not None for ref in made))
+                assert not path.exists()
+                yield one
+
+        dataset.save(tables())
+        assert dataset.load().num_rows == 40
+        # Kept at most: the first, whose schema is the file's, the last written and the new one.
+        assert max(alive) <= 3
+
+
+class TestInterruption:
+    def test_leaves_nothing_under_the_final_name_and_an_earlier_file_as_it_was(self, dataset, path):
+        dataset.save([table(3)])
+        earlier = path.read_bytes()
+
+        def tables():
+            yield table(5)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            dataset.save(tables())
+        assert path.read_bytes() == earlier
+        assert list(path.parent.iterdir()) == [path]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("kept", [0, 3, 100, -1])
+    def test_a_cut_file(self, dataset, path, refused, kept):
+        dataset.save([table(5)])
+        os.truncate(path, kept if kept >= 0 else path.stat().st_size + kept)
+        with refused(rf"{path} can't be read as Parquet"):
+            dataset.load()
+
+    def test_a_damaged_page(self, dataset, path, refused):
+        dataset.save([table(5)])
+        content = bytearray(path.read_bytes())
+        content[4:40] = b"\xff" * 36
+        path.write_bytes(content)
+        with refused(rf"{path} can't be read as Parquet"):
+            dataset.load()
+
+    def test_another_table(self, dataset, path, refused):
+        pd.DataFrame({"patient_id": ["P1"], "label": [1]}).to_parquet(path)
+        with refused(rf"{path} has the columns patient_id, label; a table of embeddings has"):
+            dataset.load()

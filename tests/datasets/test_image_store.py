@@ -1,0 +1,187 @@
+import hashlib
+import io
+import os
+import tempfile
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kedro.io import Version
+from PIL import Image
+
+from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.datasets.image_store import ImageStoreDataset
+from lymphocytosis.imaging.store import PictureStream, StoredPicture, decode_pictures
+
+SIZE = 40
+
+
+def png(seed, mode="RGB", side=SIZE):
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "PNG")
+    return file.getvalue()
+
+
+GOOD = tuple(png(seed) for seed in range(3))
+# What may lie in a patient's folder, and what becomes of it with the parameters used here.
+FILES = {
+    **dict.fromkeys(GOOD, "taken"),
+    png(3, "L"): "converted",
+    png(4, side=50): "left_out",
+    GOOD[0][:500]: "left_out",
+    b"": "left_out",
+    b"not a picture": "left_out",
+    None: "left_out",  # can't be read
+}
+
+
+def file_of(number, content):
+    def read():
+        if content is None:
+            raise OSError("not a file")
+        return content
+
+    return PictureFile("train", f"P{number // 4}", f"{number}.png", f"trainset/{number}.png", read)
+
+
+def stream_of(contents, image):
+    files = [file_of(number, content) for number, content in enumerate(contents)]
+    return PictureStream(image, decode_pictures(files, image))
+
+
+def empty_pictures(image, n=1000):
+    """Pictures made one by one when they are asked for."""
+    for number in range(n):
+        pixels = np.full((image.size, image.size, 3), number % 256, dtype=np.uint8)
+        record = {"patient_id": "P1", "image_id": str(number), "status": "taken"}
+        yield StoredPicture(record, pixels)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return ImageStoreDataset(filepath=str(tmp_path / "store"))
+
+
+class TestRoundTrip:
+    @settings(max_examples=30)
+    @given(st.lists(st.sampled_from(list(FILES)), min_size=1, max_size=12))
+    def test_rows_are_the_taken_files_in_order_and_records_are_complete(
+        self, image_parameters, contents
+    ):
+        image = image_parameters(other_size="leave_out")
+        with tempfile.TemporaryDirectory() as folder:
+            dataset = ImageStoreDataset(filepath=f"{folder}/store")
+            dataset.save(stream_of(contents, image))
+            store = dataset.load()
+            kept = [content for content in contents if FILES[content] != "left_out"]
+            expected = [np.asarray(Image.open(io.BytesIO(c)).convert("RGB")) for c in kept]
+            assert store.shape == (len(kept), SIZE, SIZE, 3)
+            assert [bytes(row) for row in np.array(store)] == [bytes(row) for row in expected]
+            records = store.records
+            del store
+        assert records["image_id"].tolist() == [f"{n}.png" for n in range(len(contents))]
+        assert records["patient_id"].tolist() == [f"P{n // 4}" for n in range(len(contents))]
+        assert records["status"].tolist() == [FILES[content] for content in contents]
+        assert records["row"].dropna().tolist() == list(range(len(kept)))
+        assert (records["row"].isna() == (records["status"] == "left_out")).all()
+        assert (records["reason"].eq("") == records["status"].eq("taken")).all()
+        assert records["sha256"].tolist() == [
+            "" if content is None else hashlib.sha256(content).hexdigest() for content in contents
+        ]
+
+    def test_the_parameters_are_kept_with_the_pictures(self, dataset, image_parameters):
+        image = image_parameters(crop=20, size=50, other_mode="leave_out")
+        dataset.save(stream_of(GOOD, image))
+        assert dataset.load().image == image
+
+    def test_the_pixels_are_a_plain_numpy_file(self, dataset, image_parameters, tmp_path):
+        dataset.save(stream_of(GOOD, image_parameters()))
+        plain = np.load(tmp_path / "store" / "pixels.npy")
+        assert (plain.dtype, plain.shape) == (np.uint8, (3, SIZE, SIZE, 3))
+        np.testing.assert_array_equal(plain, dataset.load())
+
+    def test_a_store_is_mapped_and_read_only(self, dataset, image_parameters):
+        dataset.save(stream_of(GOOD, image_parameters()))
+        store = dataset.load()
+        assert isinstance(store, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            store[0] = 0
+
+    def test_versions_are_kept_apart(self, tmp_path, image_parameters):
+        for name, n in (("2021-01-01", 1), ("2021-01-02", 2)):
+            version = Version(None, name)
+            versioned = ImageStoreDataset(filepath=str(tmp_path / "store"), version=version)
+            versioned.save(stream_of(GOOD[:n], image_parameters()))
+        path = str(tmp_path / "store")
+        latest = ImageStoreDataset(filepath=path, version=Version(None, None))
+        first = ImageStoreDataset(filepath=path, version=Version("2021-01-01", None))
+        assert (len(latest.load()), len(first.load())) == (2, 1)
+
+
+class TestStreaming:
+    def test_a_picture_is_let_go_once_it_is_written(self, dataset, image_parameters):
+        made = []
+        alive = []
+
+        def pictures():
+            for picture in empty_pictures(image_parameters()):
+                made.append(weakref.ref(picture))
+                alive.append(sum(ref() is not None for ref in made[-20:]))
+                yield picture
+
+        dataset.save(PictureStream(image_parameters(), pictures()))
+        assert len(dataset.load()) == len(alive) == 1000
+        assert max(alive) <= 3
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_leaves_nothing_under_the_final_name(self, dataset, image_parameters, tmp_path, error):
+        def pictures():
+            yield from empty_pictures(image_parameters(), 50)
+            raise error("in the middle")
+
+        with pytest.raises(Exception if error is RuntimeError else error, match="in the middle"):
+            dataset.save(PictureStream(image_parameters(), pictures()))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_leaves_the_earlier_version_the_latest(self, tmp_path, image_parameters):
+        path = str(tmp_path / "store")
+        good = ImageStoreDataset(filepath=path, version=Version(None, "2021-01-01"))
+        good.save(stream_of(GOOD, image_parameters()))
+        broken = ImageStoreDataset(filepath=path, version=Version(None, "2021-01-02"))
+        refusing = stream_of([*GOOD, b"?"], image_parameters(unreadable="refuse"))
+        with pytest.raises(Exception, match=r"trainset/3.png: .*image.unreadable is 'refuse'"):
+            broken.save(refusing)
+        assert len(ImageStoreDataset(filepath=path, version=Version(None, None)).load()) == 3
+
+
+class TestDamage:
+    @pytest.mark.parametrize("name", ["pixels.npy", "records.parquet", "image.json"])
+    @pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+    def test_a_damaged_store_is_refused(
+        self, dataset, image_parameters, tmp_path, refused, name, damage
+    ):
+        dataset.save(stream_of(GOOD, image_parameters()))
+        path = tmp_path / "store" / name
+        if damage == "gone":
+            path.unlink()
+        else:
+            os.truncate(path, path.stat().st_size // 2 if damage == "cut" else 0)
+        with refused(rf"The image store {tmp_path}/store is damaged; run `ingest` again"):
+            dataset.load()
+
+    def test_pickled_pixels_are_not_unpickled(self, dataset, image_parameters, tmp_path, refused):
+        dataset.save(stream_of(GOOD, image_parameters()))
+
+        class Evil:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "owned"),)
+
+        np.save(tmp_path / "store" / "pixels.npy", np.array([Evil()], dtype=object))
+        with refused("is damaged"):
+            dataset.load()
+        assert not (tmp_path / "owned").exists()

@@ -1,0 +1,231 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from lymphocytosis.datasets.picture_folder import MOST_BYTES, PictureFolderDataset
+
+
+def load(root):
+    return PictureFolderDataset(filepath=str(root)).load()
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A function that writes empty files by their paths; returns the cohort's folder."""
+
+    def write(*paths):
+        root = tmp_path / "cohort"
+        for path in paths:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
+        return root
+
+    return write
+
+
+class TestListing:
+    def test_each_file_is_told_with_its_patient_and_subset(self, cohort):
+        files = load(cohort("testset/P71/b.jpg", "trainset/007/a.jpg"))
+        assert [(file.subset, file.patient_id, file.image_id, file.path) for file in files] == [
+            ("train", "007", "a.jpg", "trainset/007/a.jpg"),
+            ("test", "P71", "b.jpg", "testset/P71/b.jpg"),
+        ]
+
+    def test_order_is_that_of_the_names_whatever_the_disk_gives(self, cohort, monkeypatch):
+        names = [f"trainset/{patient}/{n}.jpg" for patient in ("P1", "P10", "P2") for n in "ab"]
+        root = cohort(*reversed(names))
+        listed = Path.iterdir
+        monkeypatch.setattr(Path, "iterdir", lambda path: sorted(listed(path), reverse=True))
+        assert [file.path for file in load(root)] == names
+
+    @pytest.mark.parametrize("name", ["a b", "Ä 7", "a;b'c", "100%", "[bold]", "é\u0301"])
+    def test_odd_letters_in_names_are_kept(self, cohort, name):
+        files = load(cohort(f"trainset/{name}/{name}.jpg"))
+        assert [(file.patient_id, file.image_id) for file in files] == [(name, f"{name}.jpg")]
+
+    def test_hidden_files_are_passed_over(self, cohort):
+        root = cohort(
+            "trainset/P1/a.jpg", "trainset/P1/.DS_Store", "trainset/.P2/a.jpg", "trainset/.b.jpg"
+        )
+        assert [file.path for file in load(root)] == ["trainset/P1/a.jpg"]
+
+    def test_other_things_in_a_patients_folder_are_listed_not_hidden(self, cohort):
+        root = cohort("trainset/P1/Thumbs.db", "trainset/P1/more/a.jpg")
+        assert [file.path for file in load(root)] == ["trainset/P1/Thumbs.db", "trainset/P1/more"]
+
+    def test_no_file_is_opened(self, cohort):
+        root = cohort("trainset/P1/a.jpg")
+        os.mkfifo(root / "trainset/P1/b.jpg")  # to open it would wait for ever
+        assert len(load(root)) == 2
+
+
+class TestReading:
+    def test_gives_the_files_bytes(self, cohort):
+        root = cohort("trainset/P1/a.jpg")
+        (root / "trainset/P1/a.jpg").write_bytes(b"content")
+        assert load(root)[0].read() == b"content"
+
+    @pytest.fixture
+    def secret(self, tmp_path):
+        path = tmp_path / "elsewhere" / "secret.jpg"
+        path.parent.mkdir()
+        path.write_bytes(b"secret")
+        return path
+
+    def test_a_link_out_of_the_folder_is_never_read(self, cohort, secret):
+        root = cohort("trainset/P1/a.jpg")
+        (root / "trainset/P1/b.jpg").symlink_to(secret)
+        (root / "trainset/P1/c.jpg").symlink_to("../../../elsewhere/secret.jpg")
+        for file in load(root)[1:]:
+            with pytest.raises(OSError, match="a link that leads out of the cohort's folder"):
+                file.read()
+
+    @pytest.mark.parametrize("linked", ["trainset/P1", "trainset"])
+    def test_nor_is_a_file_in_a_linked_folder(self, cohort, tmp_path, linked):
+        root = cohort("testset/P2/a.jpg", "trainset/P1/secret.jpg")
+        (root / linked).rename(tmp_path / "elsewhere")
+        (root / linked).symlink_to(tmp_path / "elsewhere")
+        file = load(root)[0]
+        assert file.path == "trainset/P1/secret.jpg"
+        with pytest.raises(OSError, match="a link that leads out of the cohort's folder"):
+            file.read()
+
+    def test_a_link_within_the_folder_is_read(self, cohort):
+        root = cohort("trainset/P1/a.jpg")
+        (root / "trainset/P1/a.jpg").write_bytes(b"content")
+        (root / "trainset/P1/b.jpg").symlink_to("a.jpg")
+        assert [file.read() for file in load(root)] == [b"content", b"content"]
+
+    def test_the_cohorts_folder_may_itself_be_a_link(self, cohort, tmp_path):
+        root = cohort("trainset/P1/a.jpg")
+        (root / "trainset/P1/a.jpg").write_bytes(b"content")
+        (tmp_path / "link").symlink_to(root)
+        assert load(tmp_path / "link")[0].read() == b"content"
+
+    def test_a_link_to_itself_is_not_read(self, cohort):
+        root = cohort("trainset/P1/a.jpg")
+        (root / "trainset/P1/b.jpg").symlink_to("b.jpg")
+        with pytest.raises(OSError, match=r"a link that leads to itself|not a file"):
+            load(root)[1].read()
+
+    def test_what_is_no_file_is_not_read(self, cohort):
+        root = cohort("trainset/P1/more/a.jpg")
+        os.mkfifo(root / "trainset/P1/pipe.jpg")
+        (root / "trainset/P1/void.jpg").symlink_to("nowhere.jpg")
+        files = load(root)
+        assert len(files) == 3
+        for file in files:
+            with pytest.raises(OSError, match="not a file"):
+                file.read()
+
+    def test_a_file_beyond_any_picture_is_not_read(self, cohort):
+        root = cohort("trainset/P1/a.jpg")
+        os.truncate(root / "trainset/P1/a.jpg", MOST_BYTES + 1)
+        with pytest.raises(OSError, match=f"has {MOST_BYTES + 1} bytes"):
+            load(root)[0].read()
+
+
+class TestRefusals:
+    def test_no_such_folder(self, tmp_path, refused):
+        with refused(rf"There is no cohort folder {tmp_path}/nowhere.*cohort_dir"):
+            load(tmp_path / "nowhere")
+
+    def test_a_file_is_no_folder(self, tmp_path, refused):
+        (tmp_path / "cohort").touch()
+        with refused(rf"There is no cohort folder {tmp_path}/cohort"):
+            load(tmp_path / "cohort")
+
+    def test_neither_trainset_nor_testset(self, cohort, refused):
+        root = cohort("train/P1/a.jpg", "notes.txt")
+        with refused(r"neither trainset/ nor testset/; it has: notes.txt, train\."):
+            load(root)
+
+    def test_folders_without_a_picture(self, cohort, refused):
+        root = cohort("trainset/P1/.hidden", "testset/README")
+        with refused(r"The folders trainset, testset in .* hold no pictures"):
+            load(root)
+
+    def test_a_picture_outside_every_patients_folder(self, cohort, refused):
+        root = cohort("trainset/P1/a.jpg", "testset/b.JPG", "testset/README")
+        with refused(r"testset/b.JPG: pictures without a patient"):
+            load(root)
+
+    def test_of_many_such_pictures_five_are_named(self, cohort, refused):
+        root = cohort(*(f"trainset/{n}.jpg" for n in range(8)))
+        with refused(r"trainset/0.jpg, .*trainset/4.jpg and 3 more: pictures without a patient"):
+            load(root)
+
+    @pytest.mark.parametrize("name", [b"P\xe9/a.jpg", b"P1/\xe9.jpg"])
+    def test_a_name_that_no_table_can_hold(self, cohort, refused, name):
+        root = cohort("trainset/P1/a.jpg", "trainset/" + os.fsdecode(name))
+        with refused(r"trainset/P.*\\udce9.*: names that are not in UTF-8"):
+            load(root)
+
+    def test_a_folder_that_can_not_be_listed(self, cohort, refused, monkeypatch):
+        root = cohort("trainset/P1/a.jpg")
+        listed = Path.iterdir
+
+        def iterdir(path):
+            if path.name == "P1":
+                raise PermissionError(13, "Permission denied", str(path))
+            return listed(path)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        with refused(r"can't be listed: .*Permission denied: '.*trainset/P1'"):
+            load(root)
+
+
+class TestSimulated:
+    """What `simulate` writes, and what it never writes over."""
+
+    def save(self, root, *paths):
+        data = ((path, path.encode()) for path in paths)
+        PictureFolderDataset(filepath=str(root)).save(data)
+
+    def contents(self, root):
+        return {
+            path.relative_to(root).as_posix(): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+
+    def test_what_is_saved_is_listed_and_read(self, tmp_path):
+        self.save(tmp_path / "new" / "cohort", "testset/P2/b.jpg", "trainset/P1/a.jpg")
+        files = load(tmp_path / "new" / "cohort")
+        assert [file.path for file in files] == ["trainset/P1/a.jpg", "testset/P2/b.jpg"]
+        assert [file.read() for file in files] == [b"trainset/P1/a.jpg", b"testset/P2/b.jpg"]
+
+    def test_an_earlier_simulated_cohort_is_replaced_whole(self, tmp_path):
+        self.save(tmp_path, "trainset/P1/a.jpg", "testset/P2/b.jpg")
+        self.save(tmp_path, "trainset/P1/c.jpg")
+        assert self.contents(tmp_path) == {"trainset/P1/c.jpg": b"trainset/P1/c.jpg"}
+
+    def test_an_interrupted_one_too(self, tmp_path):
+        def broken():
+            yield "trainset/P1/a.jpg", b"a"
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            PictureFolderDataset(filepath=str(tmp_path)).save(broken())
+        self.save(tmp_path, "trainset/P1/c.jpg")
+        assert list(self.contents(tmp_path)) == ["trainset/P1/c.jpg"]
+
+    @pytest.mark.parametrize(
+        "path", ["trainset/P1/a.jpg", "clinical_annotation.csv", "notes.txt", ".hidden"]
+    )
+    def test_a_folder_that_holds_anything_else_is_refused_and_left_as_it_is(
+        self, cohort, refused, path
+    ):
+        root = cohort(path)
+        (root / path).write_bytes(b"precious")
+        with refused(rf"simulate would write over {root}.*cohort_dir"):
+            self.save(root, "trainset/P1/a.jpg")
+        assert [file for file in root.rglob("*") if file.is_file()] == [root / path]
+        assert (root / path).read_bytes() == b"precious"
+
+    def test_a_file_is_refused_and_left_as_it_is(self, tmp_path, refused):
+        (tmp_path / "cohort").write_bytes(b"precious")
+        with refused(rf"simulate needs a folder, and {tmp_path}/cohort is a file"):
+            self.save(tmp_path / "cohort", "trainset/P1/a.jpg")
+        assert (tmp_path / "cohort").read_bytes() == b"precious"

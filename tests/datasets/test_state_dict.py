@@ -1,0 +1,137 @@
+import os
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lymphocytosis.datasets import state_dict
+from lymphocytosis.datasets.state_dict import StateDictDataset
+
+REFUSAL = "can't be loaded as a model: it is damaged, or holds more than tensors and plain values"
+
+
+def content():
+    """A state dict and plain values, made anew by each call."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "parameters": {"name": "b7", "widths": [512, 256], "rate": 0.1, "log": False, "none": None},
+        "state": {
+            "weight": torch.randn(4, 3, generator=generator),
+            "steps": torch.tensor(7),
+            "half": torch.ones(2, dtype=torch.bfloat16),
+        },
+        "models": [{"bias": torch.zeros(2)}, {"bias": torch.ones(2)}],
+    }
+
+
+def equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return type(one) is type(other) and one == other
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.pt"
+
+
+@pytest.fixture
+def dataset(path):
+    return StateDictDataset(filepath=str(path))
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+class TestRoundTrip:
+    def test_values_come_back_as_they_were(self, dataset):
+        dataset.save(content())
+        assert equal(dataset.load(), content())
+
+    def test_the_same_values_give_the_same_bytes_whatever_the_name(self, dataset, path, tmp_path):
+        dataset.save(content())
+        other = tmp_path / "deeper" / "another-name.pt"
+        StateDictDataset(filepath=str(other)).save(content())
+        assert other.read_bytes() == path.read_bytes()
+
+    def test_torch_reads_the_file_as_it_is(self, dataset, path):
+        dataset.save(content())
+        assert equal(torch.load(path, weights_only=True), content())
+
+
+class TestInterruption:
+    def test_leaves_the_earlier_model_as_it_was(self, dataset, path):
+        dataset.save(content())
+        earlier = path.read_bytes()
+        with pytest.raises(Exception, match="pickle"):
+            dataset.save({"tensor": torch.zeros(1000), "function": lambda: None})
+        assert path.read_bytes() == earlier
+        assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+class TestUntrustedFiles:
+    @pytest.mark.parametrize("as_archive", [True, False])
+    def test_code_in_a_file_is_refused_and_never_run(
+        self, dataset, path, tmp_path, refused, as_archive
+    ):
+        evil = {"state": Evil(tmp_path / "owned")}
+        if as_archive:
+            torch.save(evil, path)
+        else:
+            path.write_bytes(pickle.dumps(evil))
+        with refused(REFUSAL):
+            dataset.load()
+        assert not (tmp_path / "owned").exists()
+
+    def test_the_same_file_does_run_code_where_it_is_trusted(self, path, tmp_path):
+        # Else the test above would hold of a file that is harmless.
+        torch.save({"state": Evil(tmp_path / "owned")}, path)
+        torch.load(path, weights_only=False)
+        assert (tmp_path / "owned").is_dir()
+
+    @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
+    def test_a_cut_file_is_refused(self, dataset, path, refused, share):
+        dataset.save(content())
+        os.truncate(path, int(share * path.stat().st_size))
+        with refused(rf"{path} {REFUSAL}"):
+            dataset.load()
+
+    @settings(max_examples=150)
+    @given(junk=st.binary(max_size=60))
+    def test_any_other_bytes_are_refused(self, tmp_path_factory, refused, junk):
+        path = tmp_path_factory.getbasetemp() / "junk.pt"
+        path.write_bytes(junk)
+        with refused(f"{path} "):
+            StateDictDataset(filepath=str(path)).load()
+
+    @pytest.mark.parametrize("junk", [b"", b"hello", b"q\x01.", b"\x80\x02K\x01.", b"PK\x03\x04ab"])
+    def test_bytes_that_once_broke_the_reader_are_refused(self, dataset, path, refused, junk):
+        path.write_bytes(junk)
+        with refused(rf"{path} {REFUSAL}"):
+            dataset.load()
+
+    @pytest.mark.parametrize("value", [[torch.zeros(2)], torch.zeros(2), 3])
+    def test_what_is_no_dict_is_refused(self, dataset, path, refused, value):
+        torch.save(value, path)
+        with refused(rf"{path} holds a {type(value).__name__}, not a model's state dict"):
+            dataset.load()
+
+    def test_a_file_beyond_any_model_is_refused_unread(self, dataset, path, refused, monkeypatch):
+        dataset.save(content())
+        monkeypatch.setattr(state_dict, "MOST_BYTES", 100)
+        with refused(f"{path} has more than 100 bytes"):
+            dataset.load()

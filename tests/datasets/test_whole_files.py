@@ -1,0 +1,50 @@
+import pytest
+
+from lymphocytosis.datasets.whole_files import appearing_whole
+
+
+class TestAppearingWhole:
+    def test_a_file_appears_at_the_end_and_parents_are_made(self, tmp_path):
+        path = tmp_path / "deep" / "file.bin"
+        with appearing_whole(path) as temporary:
+            temporary.write_bytes(b"half")
+            assert not path.exists()
+            # The same folder, so that the last step is a rename, which is all or nothing.
+            assert temporary.parent == path.parent
+        assert path.read_bytes() == b"half"
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_folder_appears_at_the_end(self, tmp_path):
+        path = tmp_path / "folder"
+        with appearing_whole(path) as temporary:
+            temporary.mkdir()
+            (temporary / "a").write_text("1")
+            assert not path.exists()
+        assert (path / "a").read_text() == "1"
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+    def test_an_interrupted_file_leaves_nothing_and_the_earlier_file_as_it_was(
+        self, tmp_path, error
+    ):
+        path = tmp_path / "file.bin"
+        path.write_bytes(b"earlier")
+        with pytest.raises(error), appearing_whole(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+        assert path.read_bytes() == b"earlier"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_an_interrupted_folder_leaves_nothing(self, tmp_path):
+        with pytest.raises(ValueError), appearing_whole(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / "a").write_text("1")
+            raise ValueError
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_earlier_file_is_replaced(self, tmp_path):
+        path = tmp_path / "file.bin"
+        path.write_bytes(b"a longer earlier content")
+        with appearing_whole(path) as temporary:
+            temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"new"

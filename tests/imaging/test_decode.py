@@ -1,0 +1,328 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.imaging.decode import decode_picture
+
+SIZE = 40
+PATH = "trainset/P1/cell.png"
+
+
+def encode(pixels, file_format="PNG", mode=None, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels, mode).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def places(height, width):
+    """A picture in which each pixel says where it stands."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.full_like(rows, 7)], axis=-1).astype(np.uint8)
+
+
+def noise(*shape, seed=0, dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def hand_made_png(width, height, depth=8, rows=b""):
+    """An RGB PNG, written by the specification; Pillow can't write every kind."""
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def png_of_16_bits(pixels):
+    rows = pixels.astype(">u2")
+    return hand_made_png(
+        pixels.shape[1], pixels.shape[0], 16, b"".join(b"\0" + row.tobytes() for row in rows)
+    )
+
+
+def animation(file_format):
+    first, second = (
+        Image.fromarray(noise(SIZE, SIZE, 3)),
+        Image.fromarray(noise(SIZE, SIZE, 3, seed=1)),
+    )
+    file = io.BytesIO()
+    first.save(file, file_format, save_all=True, append_images=[second])
+    return file.getvalue()
+
+
+class TestCrop:
+    @given(st.integers(33, 90), st.data())
+    def test_keeps_exactly_the_middle(self, image_parameters, source, data):
+        side = data.draw(st.integers(33, source))
+        image = image_parameters(source_size=source, crop=side, size=side)
+        kept = decode_picture(encode(places(source, source)), PATH, image).pixels
+        assert (kept.shape, kept.dtype) == ((side, side, 3), np.uint8)
+        top, left = int(kept[0, 0, 0]), int(kept[0, 0, 1])
+        np.testing.assert_array_equal(kept, places(source, source)[top:, left:][:side, :side])
+        for before, after in ((top, source - side - top), (left, source - side - left)):
+            assert abs(before - after) <= 1
+
+    def test_without_a_crop_every_pixel_stays(self, image_parameters):
+        pixels = noise(SIZE, SIZE, 3)
+        decoded = decode_picture(encode(pixels), PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, pixels)
+        assert (decoded.status, decoded.reason) == ("taken", "")
+
+    @pytest.mark.parametrize(("crop", "size"), [(40, 80), (20, 40), (40, 100)])
+    def test_a_ramp_stays_the_same_ramp_when_scaled(self, image_parameters, crop, size):
+        image = image_parameters(crop=crop, size=size)
+        ramp = 5 * places(SIZE, SIZE)
+        scaled = decode_picture(encode(ramp), PATH, image).pixels
+        # The centre of new pixel j lies at (j + 1/2) crop / size of the crop.
+        along = 5 * ((np.arange(size) + 0.5) * crop / size - 0.5 + (SIZE - crop) / 2)
+        rim = size // crop + 1
+        inner = slice(rim, -rim)
+        assert scaled.shape == (size, size, 3)
+        assert np.abs(scaled[inner, inner, 0] - along[inner, None]).max() <= 0.5 + 1e-6
+        assert np.abs(scaled[inner, inner, 1] - along[None, inner]).max() <= 0.5 + 1e-6
+        assert (scaled[..., 2] == 35).all()
+
+
+class TestOtherSize:
+    @pytest.mark.parametrize(("height", "width"), [(40, 41), (80, 40), (40, 77)])
+    def test_a_picture_that_is_too_long_keeps_the_middle_of_its_short_side(
+        self, image_parameters, height, width
+    ):
+        decoded = decode_picture(encode(places(height, width)), PATH, image_parameters())
+        top, left = (height - SIZE) // 2, (width - SIZE) // 2
+        expected = places(height, width)[top:, left:][:SIZE, :SIZE]
+        np.testing.assert_array_equal(decoded.pixels, expected)
+        assert decoded.status == "converted"
+        assert decoded.reason == f"{width}x{height} pixels, not 40x40"
+
+    @pytest.mark.parametrize("factor", [2, 0.5])
+    def test_another_scale_is_brought_to_the_source_size_before_the_crop(
+        self, image_parameters, factor
+    ):
+        side = int(SIZE * factor)
+        image = image_parameters(source_size=SIZE, crop=34, size=34)
+        decoded = decode_picture(encode(3 * places(side, side)), PATH, image)
+        # The centre of pixel j of the picture at its proper scale, 3 of which are cropped away.
+        along = 3 * ((np.arange(3, 37) + 0.5) * factor - 0.5)
+        assert np.abs(decoded.pixels[..., 0] - along[:, None]).max() <= 0.5 + 1e-6
+        assert np.abs(decoded.pixels[..., 1] - along[None, :]).max() <= 0.5 + 1e-6
+
+    def test_one_pixel_fills_the_picture(self, image_parameters):
+        one = np.array([[[3, 141, 59]]], dtype=np.uint8)
+        decoded = decode_picture(encode(one), PATH, image_parameters())
+        assert (decoded.pixels == one).all()
+        assert decoded.pixels.shape == (SIZE, SIZE, 3)
+
+    def test_is_left_out_where_the_parameter_says_so(self, image_parameters):
+        image = image_parameters(other_size="leave_out")
+        decoded = decode_picture(encode(noise(40, 41, 3)), PATH, image)
+        assert decoded.pixels is None
+        assert (decoded.status, decoded.reason) == ("left_out", "41x40 pixels, not 40x40")
+
+    def test_is_refused_where_the_parameter_says_so(self, image_parameters):
+        image = image_parameters(other_size="refuse")
+        with pytest.raises(UserError, match=f"{PATH}: 41x40 pixels.*image.other_size is 'refuse'"):
+            decode_picture(encode(noise(40, 41, 3)), PATH, image)
+
+
+GREY = noise(SIZE, SIZE)
+COLOURS = noise(SIZE, SIZE, 3)
+FOUR = noise(SIZE, SIZE, 4)
+DEEP = noise(SIZE, SIZE, 3, dtype=np.uint16)
+PALETTE = noise(256, 3, seed=1)
+
+
+def in_palette(indices):
+    picture = Image.fromarray(indices, "L")
+    picture.putpalette(PALETTE.tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def cmyk_to_rgb(inks):
+    """What light the four inks leave: (1 - ink) (1 - black)."""
+    left = (255 - inks.astype(float)) / 255
+    return 255 * left[..., :3] * left[..., 3:]
+
+
+# Name: mode in the file, file, and the picture's colours by their definition.
+OTHER_MODES = {
+    "grey": ("L", encode(GREY), GREY[..., None].repeat(3, -1)),
+    "grey and alpha": ("LA", encode(FOUR[..., :2], mode="LA"), FOUR[..., :1].repeat(3, -1)),
+    "colour and alpha": ("RGBA", encode(FOUR), FOUR[..., :3]),
+    "palette": ("P", in_palette(GREY), PALETTE[GREY]),
+    "black and white": (
+        "1",
+        encode(np.where(GREY > 127, 255, 0).astype(np.uint8) > 0),
+        np.where(GREY > 127, 255, 0)[..., None].repeat(3, -1),
+    ),
+    "printing inks": ("CMYK", encode(FOUR, "TIFF", mode="CMYK"), cmyk_to_rgb(FOUR)),
+    "16-bit colour": ("RGB;16B", png_of_16_bits(DEEP), DEEP / 257),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_MODES)
+class TestOtherMode:
+    def test_is_converted_to_its_colours(self, image_parameters, name):
+        mode, content, colours = OTHER_MODES[name]
+        path = PATH.replace("png", "tif") if content[:2] in (b"II", b"MM") else PATH
+        decoded = decode_picture(content, path, image_parameters())
+        assert (decoded.status, decoded.reason) == ("converted", f"mode {mode}, not RGB")
+        assert np.abs(decoded.pixels - colours.astype(float)).max() <= 1
+
+    def test_is_left_out_where_the_parameter_says_so(self, image_parameters, name):
+        mode, content, _ = OTHER_MODES[name]
+        decoded = decode_picture(content, PATH, image_parameters(other_mode="leave_out"))
+        assert decoded.pixels is None
+        assert (decoded.status, decoded.reason) == ("left_out", f"mode {mode}, not RGB")
+
+    def test_is_refused_where_the_parameter_says_so(self, image_parameters, name):
+        mode, content, _ = OTHER_MODES[name]
+        with pytest.raises(
+            UserError, match=f"{PATH}: mode {mode}, not RGB; image.other_mode is 'refuse'"
+        ):
+            decode_picture(content, PATH, image_parameters(other_mode="refuse"))
+
+
+class TestModesWithoutAnEightBitForm:
+    FILES = (
+        encode(noise(SIZE, SIZE, dtype=np.uint16)),
+        encode(noise(SIZE, SIZE).astype(np.float32), "TIFF"),
+        encode(noise(SIZE, SIZE).astype(np.int32), "TIFF"),
+    )
+
+    @pytest.mark.parametrize("content", FILES)
+    def test_are_left_out_not_clipped(self, image_parameters, content):
+        decoded = decode_picture(content, PATH, image_parameters())
+        assert decoded.pixels is None
+        assert decoded.status == "left_out"
+        assert "has no 8-bit RGB form" in decoded.reason
+
+    @pytest.mark.parametrize("content", FILES)
+    @pytest.mark.parametrize("key", ["other_mode", "unreadable"])
+    def test_are_refused_where_either_parameter_says_so(self, image_parameters, content, key):
+        with pytest.raises(UserError, match=f"{PATH}: mode .*; image.{key} is 'refuse'"):
+            decode_picture(content, PATH, image_parameters(**{key: "refuse"}))
+
+
+def test_every_fault_of_a_converted_picture_is_told(image_parameters):
+    decoded = decode_picture(encode(noise(50, 40)), PATH, image_parameters())
+    assert decoded.reason == "mode L, not RGB; 40x50 pixels, not 40x40"
+
+
+# Name: file, its path, a part of the reason.
+UNREADABLE = {
+    "empty": (b"", PATH, "no picture in JPEG, PNG, BMP, TIFF"),
+    "text": (b"dear colleague", PATH, "no picture in JPEG"),
+    "other suffix": (encode(COLOURS), "trainset/P1/notes.txt", "not a picture file (expected .jpg"),
+    "no suffix": (encode(COLOURS), "trainset/P1/png", "not a picture file"),
+    "other format under a known suffix": (encode(COLOURS, "GIF"), PATH, "no picture in JPEG"),
+    "header alone": (encode(COLOURS)[:33], PATH, "can't be decoded"),
+    "half a PNG": (encode(COLOURS)[:2000], PATH, "truncated"),
+    "half a JPEG": (encode(COLOURS, "JPEG")[:900], PATH, "truncated"),
+    "half a BMP": (encode(COLOURS, "BMP")[:900], PATH, "truncated"),
+    "damaged pixels": (encode(COLOURS)[:1000] + b"?" + encode(COLOURS)[1001:], PATH, "broken"),
+    "just too many pixels": (hand_made_png(4097, 4096), PATH, "declares 4097x4096 pixels"),
+    "decompression bomb": (hand_made_png(60_000, 60_000), PATH, "can't be decoded"),
+    "no width": (hand_made_png(0, 40), PATH, "can't be decoded"),
+    "moving picture": (animation("PNG"), PATH, "more than one picture"),
+    "several pages": (animation("TIFF"), "trainset/P1/cell.tiff", "more than one picture"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+class TestUnreadable:
+    def test_is_left_out_with_its_reason(self, image_parameters, name):
+        content, path, reason = UNREADABLE[name]
+        decoded = decode_picture(content, path, image_parameters())
+        assert decoded.pixels is None
+        assert decoded.status == "left_out"
+        assert reason in decoded.reason
+
+    def test_the_reason_is_the_same_each_time(self, image_parameters, name):
+        content, path, _ = UNREADABLE[name]
+        once, again = (decode_picture(bytes(content), path, image_parameters()) for _ in range(2))
+        assert once.reason == again.reason
+        assert " at 0x" not in once.reason
+
+    def test_is_refused_where_the_parameter_says_so(self, image_parameters, name):
+        content, path, _ = UNREADABLE[name]
+        with pytest.raises(UserError, match=f"{path}: .*; image.unreadable is 'refuse'"):
+            decode_picture(content, path, image_parameters(unreadable="refuse"))
+
+
+class TestSuffix:
+    @pytest.mark.parametrize("suffix", ["jpg", "JPG", "jpeg", "Png", "bmp", "TIF", "tiff"])
+    def test_the_content_tells_the_format_whatever_known_suffix_it_has(
+        self, image_parameters, suffix
+    ):
+        decoded = decode_picture(encode(COLOURS), f"trainset/P1/cell.{suffix}", image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, COLOURS)
+
+    @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF"])
+    def test_formats_without_loss_give_the_same_pixels(self, image_parameters, file_format):
+        decoded = decode_picture(encode(COLOURS, file_format), PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, COLOURS)
+        assert decoded.status == "taken"
+
+
+# By itself decode_picture lets Pillow warn; decode_pictures silences it.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+class TestAnyBytes:
+    """Whatever a file holds, the run goes on: a whole picture, or a reason."""
+
+    FILES = tuple(encode(COLOURS, file_format) for file_format in ("JPEG", "PNG", "BMP", "TIFF"))
+
+    def check(self, content, image):
+        decoded = decode_picture(content, PATH, image)
+        if decoded.pixels is None:
+            assert decoded.status == "left_out"
+            assert decoded.reason
+        else:
+            assert (decoded.pixels.shape, decoded.pixels.dtype) == ((SIZE, SIZE, 3), np.uint8)
+            assert bool(decoded.reason) == (decoded.status == "converted")
+        return decoded
+
+    @settings(max_examples=300)
+    @given(
+        st.sampled_from(FILES),
+        st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=6),
+        st.integers(0, 5000),
+    )
+    def test_damage_near_the_start_and_a_cut_never_end_the_run(
+        self, image_parameters, whole, edits, length
+    ):
+        content = bytearray(whole)
+        for at, value in edits:
+            content[at] = value
+        self.check(bytes(content[:length]), image_parameters())
+
+    @given(
+        st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*"]),
+        st.binary(max_size=200),
+    )
+    def test_random_bytes_after_a_known_beginning_never_end_the_run(
+        self, image_parameters, start, rest
+    ):
+        self.check(start + rest, image_parameters())
+
+    @given(st.sampled_from(FILES), st.floats(0, 1, exclude_max=True))
+    def test_a_cut_file_is_left_out_or_gives_the_whole_picture(
+        self, image_parameters, whole, share
+    ):
+        cut = self.check(whole[: int(share * len(whole))], image_parameters())
+        if cut.pixels is not None:
+            expected = decode_picture(whole, PATH, image_parameters()).pixels
+            np.testing.assert_array_equal(cut.pixels, expected)

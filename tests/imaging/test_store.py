@@ -1,0 +1,109 @@
+import hashlib
+import io
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.errors import UserError
+from lymphocytosis.imaging.store import decode_pictures
+
+SIZE = 40
+
+
+def numbered(number):
+    """A PNG that says its number in its first pixels."""
+    pixels = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+    pixels[0, 0, :2] = divmod(number, 256)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+    return file.getvalue()
+
+
+def file_of(name, content, patient="P1", subset="train"):
+    def read():
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+    return PictureFile(subset, patient, name, f"{subset}set/{patient}/{name}", read)
+
+
+class TestDecodePictures:
+    def test_pictures_come_in_the_order_of_the_files_whoever_decodes_them(self, image_parameters):
+        files = [file_of(f"{n}.png", numbered(n)) for n in range(600)]
+        decoded = list(decode_pictures(files, image_parameters()))
+        numbers = [256 * int(item.pixels[0, 0, 0]) + int(item.pixels[0, 0, 1]) for item in decoded]
+        assert numbers == list(range(600))
+        assert [item.record["image_id"] for item in decoded] == [f"{n}.png" for n in range(600)]
+
+    def test_each_file_is_read_once(self, image_parameters):
+        reads = Counter()
+
+        def reader(name):
+            def read():
+                reads[name] += 1
+                return numbered(0)
+
+            return read
+
+        names = [f"{n}.png" for n in range(300)]
+        files = [PictureFile("train", "P1", name, name, reader(name)) for name in names]
+        assert len(list(decode_pictures(files, image_parameters()))) == 300
+        assert reads == Counter(names)
+
+    def test_a_record_tells_the_file_and_what_became_of_it(self, image_parameters):
+        content = numbered(1)
+        files = [
+            file_of("a.png", content, "007", "test"),
+            file_of("b.png", b"?"),
+            file_of("c.png", OSError("not a file")),
+        ]
+        records = [item.record for item in decode_pictures(files, image_parameters())]
+        assert records[0] == {
+            "patient_id": "007",
+            "image_id": "a.png",
+            "subset": "test",
+            "path": "testset/007/a.png",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "status": "taken",
+            "reason": "",
+        }
+        assert records[1]["sha256"] == hashlib.sha256(b"?").hexdigest()
+        assert records[1]["reason"].startswith("can't be decoded: ")
+        assert (records[2]["status"], records[2]["sha256"]) == ("left_out", "")
+        assert records[2]["reason"] == "can't be read: not a file"
+
+    @pytest.mark.parametrize("content", [b"?", OSError("no permission")])
+    def test_a_file_is_refused_where_the_parameter_says_so(self, image_parameters, content):
+        files = [file_of(f"{n}.png", numbered(n)) for n in range(20)] + [
+            file_of("bad.png", content)
+        ]
+        with pytest.raises(UserError, match=r"trainset/P1/bad.png: .*image.unreadable is 'refuse'"):
+            list(decode_pictures(files, image_parameters(unreadable="refuse")))
+
+    def test_no_files_give_no_pictures(self, image_parameters):
+        assert list(decode_pictures([], image_parameters())) == []
+
+
+class TestWarnings:
+    def test_those_of_pillow_are_silent_and_all_others_stay_as_they_were(
+        self, image_parameters, monkeypatch
+    ):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZE * SIZE - 1)
+        content = numbered(0)
+        with pytest.warns(Image.DecompressionBombWarning):
+            Image.open(io.BytesIO(content))
+        files = [file_of(f"{n}.png", content) for n in range(300)]
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            filters = list(warnings.filters)
+            stream = decode_pictures(files, image_parameters())
+            next(stream)
+            warnings.warn("of the caller", stacklevel=1)
+            assert {item.record["status"] for item in stream} == {"taken"}
+            assert list(warnings.filters) == filters
+        assert [str(warning.message) for warning in seen] == ["of the caller"]

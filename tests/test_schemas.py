@@ -1,0 +1,193 @@
+import pandas as pd
+import pandera.errors
+import pytest
+from pandera.pandas import DataFrameSchema
+
+from lymphocytosis import schemas
+
+HEX = "0" * 64
+
+
+def good_tables():
+    return {
+        "patients": pd.DataFrame(
+            {
+                "patient_id": ["007", "P2", "P3"],
+                "subset": ["train", "train", "test"],
+                "label": pd.array([0, 1, None], dtype="Int8"),
+                "age_years": pd.array([0, 71, 120], dtype="int16"),
+                "sex": pd.array(["F", "M", None], dtype="str"),
+                "lymphocyte_count": [2.28, 5.5, 295.0],
+                "cell_count": pd.array([1, 16, 198], dtype="int32"),
+            }
+        ),
+        "cells": pd.DataFrame(
+            {
+                "patient_id": ["007", "007", "P2"],
+                "image_id": ["a.jpg", "b.jpg", "a.jpg"],
+                "path": ["trainset/007/a.jpg", "trainset/007/b.jpg", "testset/P2/a.jpg"],
+                "sha256": [HEX, "", HEX],
+                "row": pd.array([0, None, 1], dtype="Int64"),
+                "status": ["taken", "left_out", "converted"],
+            }
+        ),
+        "splits": pd.DataFrame(
+            {
+                "split": [1, 1, 2],
+                "patient_id": ["P1", "P2", "P1"],
+                "role": ["train", "validation", "train"],
+            }
+        ),
+        "pretrain_history": pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.0]}),
+        "classifier_history": pd.DataFrame(
+            {
+                "epoch": [1, 2],
+                "loss": [0.7, 0.6],
+                "train_balanced_accuracy": [0.0, 1.0],
+                "validation_balanced_accuracy": [0.5, 0.75],
+                "learning_rate": [0.1, 0.08],
+                "kept": [False, True],
+                "split": [1, 1],
+            }
+        ),
+        "predictions": pd.DataFrame(
+            {
+                "patient_id": ["P1", "P1", "P1"],
+                "split": [1, 1, 2],
+                "view": ["original", "vertical", "horizontal"],
+                "probability": [0.0, 0.5, 1.0],
+            }
+        ),
+        "statistics": pd.DataFrame(
+            {"patient_id": ["P1"], "mean": [0.5], "std": [0.5], "max": [1.0], "min": [0.0]}
+        ),
+        "decisions": pd.DataFrame({"patient_id": ["P1", "P2"], "decision": [0, 1]}),
+        "submission": pd.DataFrame({"ID": ["P1", "007"], "Predicted": [0, 1]}),
+        "results": pd.DataFrame(
+            {
+                "method": ["AVG"],
+                "test_balanced_accuracy": [float("nan")],
+                "test_patients": [42],
+                "test_labelled": [0],
+                "out_of_fold_balanced_accuracy": [0.9],
+                "out_of_fold_patients": [110],
+                "note": [""],
+            }
+        ),
+    }  # fmt: skip
+
+
+GOOD = good_tables()
+
+# Table, column, and a value in its first row that must not pass.
+BAD_VALUES = [
+    ("patients", "patient_id", ""),
+    ("patients", "patient_id", "P2"),
+    ("patients", "subset", "validation"),
+    ("patients", "label", 2),
+    ("patients", "label", -1),
+    ("patients", "age_years", -1),
+    ("patients", "age_years", 121),
+    ("patients", "sex", "f"),
+    ("patients", "lymphocyte_count", 0.0),
+    ("patients", "lymphocyte_count", float("nan")),
+    ("patients", "cell_count", 0),
+    ("cells", "patient_id", ""),
+    ("cells", "image_id", "b.jpg"),
+    ("cells", "sha256", "abc"),
+    ("cells", "sha256", HEX + "0"),
+    ("cells", "sha256", "G" * 64),
+    ("cells", "row", -1),
+    ("cells", "status", "lost"),
+    ("splits", "split", 0),
+    ("splits", "split", 2),
+    ("splits", "patient_id", "P2"),
+    ("splits", "role", "test"),
+    ("pretrain_history", "epoch", 0),
+    ("pretrain_history", "epoch", 2),
+    ("pretrain_history", "loss", -0.1),
+    ("pretrain_history", "loss", float("nan")),
+    ("classifier_history", "epoch", 2),
+    ("classifier_history", "loss", float("nan")),
+    ("classifier_history", "train_balanced_accuracy", 1.1),
+    ("classifier_history", "validation_balanced_accuracy", -0.1),
+    ("classifier_history", "learning_rate", 0.0),
+    ("classifier_history", "split", 0),
+    ("predictions", "patient_id", ""),
+    ("predictions", "view", "vertical"),
+    ("predictions", "view", "diagonal"),
+    ("predictions", "probability", 1.001),
+    ("predictions", "probability", -0.001),
+    ("predictions", "probability", float("nan")),
+    ("statistics", "mean", 1.1),
+    ("statistics", "std", 0.51),
+    ("statistics", "max", float("nan")),
+    ("statistics", "min", -0.1),
+    ("decisions", "decision", 2),
+    ("decisions", "patient_id", "P2"),
+    ("submission", "Predicted", -1),
+    ("submission", "ID", ""),
+    ("submission", "ID", "007"),
+    ("results", "method", ""),
+    ("results", "test_balanced_accuracy", 1.2),
+    ("results", "out_of_fold_balanced_accuracy", -0.2),
+    ("results", "test_patients", -1),
+]
+
+
+def refused(match):
+    return pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors), match=match)
+
+
+def test_every_schema_is_tested_here():
+    named = {name for name, value in vars(schemas).items() if isinstance(value, DataFrameSchema)}
+    assert named == set(GOOD)
+
+
+@pytest.mark.parametrize("name", GOOD)
+class TestTables:
+    def test_a_good_one_passes_with_its_values(self, name):
+        passed = getattr(schemas, name).validate(GOOD[name])
+        pd.testing.assert_frame_equal(passed, GOOD[name], check_dtype=False)
+
+    def test_a_missing_column_is_refused_by_name(self, name):
+        for column in GOOD[name]:
+            with refused(column):
+                getattr(schemas, name).validate(GOOD[name].drop(columns=column))
+
+    def test_another_column_is_refused_by_name(self, name):
+        with refused("surprise"):
+            getattr(schemas, name).validate(GOOD[name].assign(surprise=1))
+
+    def test_text_in_place_of_numbers_is_refused_by_name(self, name):
+        numeric = [c for c in GOOD[name] if pd.api.types.is_numeric_dtype(GOOD[name][c])]
+        assert numeric
+        for column in numeric:
+            with refused(column):
+                getattr(schemas, name).validate(GOOD[name].assign(**{column: "many"}))
+
+
+@pytest.mark.parametrize(("name", "column", "value"), BAD_VALUES)
+def test_a_bad_value_is_refused_by_its_column(name, column, value):
+    table = GOOD[name].copy()
+    table[column] = [value, *table[column].tolist()[1:]]
+    table = table.astype({column: GOOD[name][column].dtype})
+    with refused(column):
+        getattr(schemas, name).validate(table)
+
+
+@pytest.mark.parametrize(("column", "value"), [("row", None), ("status", "left_out")])
+def test_a_row_in_the_store_and_the_status_go_together(column, value):
+    table = GOOD["cells"].copy()
+    table.loc[0, column] = value
+    with refused("a row in the store where, and only where, the picture is not left out"):
+        schemas.cells.validate(table)
+
+
+def test_two_cells_never_share_a_row_of_the_store():
+    table = GOOD["cells"].copy()
+    taken = table.index[table["row"].notna()]
+    table.loc[taken, "row"] = 0
+    assert len(taken) > 1
+    with refused("each row of the store"):
+        schemas.cells.validate(table)
