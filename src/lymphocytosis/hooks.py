@@ -26,7 +26,12 @@ class ProjectHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Check every parameter; in the demo environment, let the default run simulate first."""
         try:
-            self.parameters = check_parameters(context.config_loader["parameters"])
+            raw = context.config_loader["parameters"]
+        except Exception as error:
+            # Kedro, PyYAML and OmegaConf each have errors of their own for a file they can't read.
+            raise click.ClickException(f"parameters.yml can't be read: {error}") from error
+        try:
+            self.parameters = check_parameters(raw)
         except UserError as error:
             raise click.ClickException(str(error)) from error
         if context.env == "demo":
