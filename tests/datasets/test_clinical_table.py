@@ -3,7 +3,8 @@ import os
 import pandas as pd
 import pytest
 
-from lymphocytosis.datasets.clinical_table import MOST_BYTES, ClinicalTableDataset
+from lymphocytosis.datasets.clinical_table import ClinicalTableDataset
+from lymphocytosis.datasets.text_table import MOST_BYTES
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
+import os
+
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
 from lymphocytosis.datasets.optional_csv import OptionalCSVDataset
+from lymphocytosis.datasets.text_table import MOST_BYTES
 
 
 class TestOptionalCSV:
@@ -28,3 +31,10 @@ class TestOptionalCSV:
         with pytest.raises(DatasetError, match=r"splits.csv is the user's own file"):
             OptionalCSVDataset(filepath=str(path)).save(pd.DataFrame({"split": ["1"]}))
         assert not path.exists()
+
+    def test_a_file_beyond_any_table_is_refused_unread(self, tmp_path, refused):
+        path = tmp_path / "splits.csv"
+        path.write_text("split,patient_id,role\n")
+        os.truncate(path, MOST_BYTES + 1)
+        with refused(f"splits.csv has more than {MOST_BYTES} bytes"):
+            OptionalCSVDataset(filepath=str(path)).load()

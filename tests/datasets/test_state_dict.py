@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lymphocytosis.datasets import state_dict
+from lymphocytosis import model_files
 from lymphocytosis.datasets.state_dict import StateDictDataset
 
 REFUSAL = "can't be loaded as a model: it is damaged, or holds more than tensors and plain values"
@@ -132,6 +132,6 @@ class TestUntrustedFiles:
 
     def test_a_file_beyond_any_model_is_refused_unread(self, dataset, path, refused, monkeypatch):
         dataset.save(content())
-        monkeypatch.setattr(state_dict, "MOST_BYTES", 100)
+        monkeypatch.setattr(model_files, "MOST_BYTES", 100)
         with refused(f"{path} has more than 100 bytes"):
             dataset.load()

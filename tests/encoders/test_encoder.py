@@ -97,7 +97,17 @@ class TestWeights:
         with pytest.raises(UserError, match=r"does not fit encoder\.name"):
             build_encoder(parameters(chosen=str(tmp_path / "weights.pth")), 64)
 
-    @pytest.mark.parametrize("content", [b"", b"no model", b"\x80\x04N."])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"no model",
+            b"\x80\x04N.",
+            b"\x80\x02.",
+            b"\x80\x02h\x07",
+            b"\x80\x02X\x01\0\0\0\xff.",
+        ],
+    )
     def test_a_file_that_is_no_model_is_refused(self, tmp_path, content):
         (tmp_path / "weights.pth").write_bytes(content)
         with pytest.raises(UserError, match=r"encoder\.weights.*weights\.pth"):

@@ -9,9 +9,6 @@ from kedro.io import AbstractDataset
 from lymphocytosis.datasets.text_table import read_text_table
 from lymphocytosis.errors import UserError
 
-# A row has some fifty bytes: this is a million patients.
-MOST_BYTES = 64 * 1024 * 1024
-
 
 class ClinicalTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     """Reads every cell of a CSV as text, so that a refusal can quote what stands there."""
@@ -40,8 +37,6 @@ class ClinicalTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
                 f"There is no {self._path.name} in {self._path.parent}. "
                 "docs/data.md says what it must hold."
             )
-        if self._path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{self._path} has more than {MOST_BYTES} bytes: no clinical table.")
         return read_text_table(self._path)
 
     def save(self, data: pd.DataFrame) -> None:

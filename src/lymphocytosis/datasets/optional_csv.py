@@ -30,7 +30,7 @@ class OptionalCSVDataset(AbstractDataset[NoReturn, pd.DataFrame | None]):
             is no such file.
 
         Raises:
-            UserError: the file is no CSV in UTF-8.
+            UserError: the file is too large, or no CSV in UTF-8.
         """
         if not self._path.is_file():
             return None

@@ -7,6 +7,9 @@ import pandas as pd
 
 from lymphocytosis.errors import UserError
 
+# A row has some fifty bytes: this is a million patients.
+MOST_BYTES = 64 * 1024 * 1024
+
 
 def read_text_table(path: Path) -> pd.DataFrame:
     """Read every cell of a CSV as text.
@@ -19,11 +22,14 @@ def read_text_table(path: Path) -> pd.DataFrame:
         column that stands twice stands twice here too.
 
     Raises:
-        UserError: the file is no CSV in UTF-8, or a line has more or fewer cells than the first.
+        UserError: the file is too large, or no CSV in UTF-8, or a line has more or fewer cells
+            than the first.
     """
     # Not by pandas: it moves every column by one where rows end in a comma that the first line
     # lacks, renames a column that stands twice, and doesn't tell a row's line.
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path} has more than {MOST_BYTES} bytes: no table of patients.")
         (_, columns), *rows = _lines(path)
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(

@@ -2,15 +2,13 @@
 
 import importlib
 import logging
-import pickle
 from pathlib import Path
-from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
 from lymphocytosis.errors import UserError, brief
+from lymphocytosis.model_files import read_model_file
 from lymphocytosis.parameters import PACKAGED_WEIGHTS, EncoderParameters
 
 logger = logging.getLogger(__name__)
@@ -86,16 +84,10 @@ def _packaged_file(name: str) -> Path:
 
 def _read(path: Path) -> State:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(
-            f"encoder.weights: {path} can't be loaded as a state dict of tensors ({brief(error)})"
-        ) from error
-    return _tensors(content, path)
-
-
-def _tensors(content: Any, path: Path) -> State:
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        content = read_model_file(path)
+    except (UserError, OSError) as error:
+        raise UserError(f"encoder.weights: {error}") from error
+    if not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"encoder.weights: {path} is not a state dict (names to tensors)")
     return content
 
