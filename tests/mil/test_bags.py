@@ -14,24 +14,25 @@ def by_hand(table, patient_id, view):
     return np.stack(chosen["embedding"].to_list())
 
 
+def assert_bags_by_hand(bags, table, patients):
+    for b, view in enumerate(bags.view):
+        expected = by_hand(table, patients["patient_id"][bags.patient[b]], view)
+        found = bags.instances[bags.first[b] : bags.first[b] + bags.size[b]]
+        np.testing.assert_array_equal(found, expected)
+
+
 class TestGathering:
     def test_every_patient_has_a_bag_in_every_view(self, cohort):
         patients, table = cohort()
         bags = gather_bags(table, patients)
         assert len(bags.size) == len(bags.view) == 3 * len(patients)
-        for b, view in enumerate(bags.view):
-            expected = by_hand(table, patients["patient_id"][bags.patient[b]], view)
-            found = bags.instances[bags.first[b] : bags.first[b] + bags.size[b]]
-            np.testing.assert_array_equal(found, expected)
+        assert_bags_by_hand(bags, table, patients)
 
     def test_the_order_of_rows_does_not_matter_to_who_owns_them(self, cohort):
         patients, table = cohort()
         shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
         bags = gather_bags(shuffled, patients)
-        for b, view in enumerate(bags.view):
-            expected = by_hand(shuffled, patients["patient_id"][bags.patient[b]], view)
-            found = bags.instances[bags.first[b] : bags.first[b] + bags.size[b]]
-            np.testing.assert_array_equal(found, expected)
+        assert_bags_by_hand(bags, shuffled, patients)
 
     def test_chunks_are_joined(self, cohort):
         patients, table = cohort()

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lymphocytosis.cohort.pictures import PictureFile, Subset
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, listed
 
 COLUMNS = ("ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
 LABELS = {"0": 0, "1": 1, "-1": None}
@@ -21,7 +21,6 @@ OLDEST_AGE = 120
 
 _MONTH_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _DAY_FIRST = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})")
-_FAULTS_SHOWN = 20
 
 
 def parse_date(text: str) -> date:
@@ -112,7 +111,7 @@ def read_patients(
         births.append((birth, rows[-1]["sex"]))
     faults += _mismatches([str(row["patient_id"]) for row in rows], set(subsets))
     if faults:
-        _refuse(faults)
+        raise UserError(f"The cohort can't be taken: {listed(faults)}")
     warnings = _warnings(rows, births)
     return _typed(rows), warnings
 
@@ -184,13 +183,6 @@ def _mismatches(patient_ids: list[str], with_pictures: set[str]) -> list[str]:
         for patient_id in sorted(with_pictures - set(patient_ids))
     ]
     return faults
-
-
-def _refuse(faults: list[str]) -> None:
-    shown = "\n".join(f"  - {fault}" for fault in faults[:_FAULTS_SHOWN])
-    hidden = len(faults) - _FAULTS_SHOWN
-    more = f"\n  ... and {hidden} more" if hidden > 0 else ""
-    raise UserError(f"The cohort can't be taken: {len(faults)} fault(s).\n{shown}{more}")
 
 
 def _warnings(rows: list[dict[str, Any]], births: list[tuple[str, str | None]]) -> list[str]:

@@ -3,10 +3,12 @@
 import re
 from hashlib import sha256
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, listed
 from lymphocytosis.parameters import SplitParameters
 
 COLUMNS = ("split", "patient_id", "role")
@@ -82,6 +84,24 @@ def fingerprint(splits: pd.DataFrame) -> str:
     return sha256(splits.to_csv(index=False).encode()).hexdigest()
 
 
+def numbers_of(
+    patients: pd.DataFrame, splits: pd.DataFrame, split: int, role: str
+) -> npt.NDArray[np.int64]:
+    """Find a split's patients in the patients table.
+
+    Args:
+        patients: patient_id, and others.
+        splits: split, patient_id, role.
+        split: which split.
+        role: train or validation.
+
+    Returns:
+        Their numbers, which are their places in `patients`.
+    """
+    chosen = splits.loc[(splits["split"] == split) & (splits["role"] == role), "patient_id"]
+    return pd.Index(patients["patient_id"]).get_indexer(chosen)
+
+
 def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> pd.DataFrame:
     """Check a user's own table of splits.
 
@@ -118,8 +138,7 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
     if not faults:
         faults = _one_sided_parts(rows, label) if len(rows) else ["it has no rows"]
     if faults:
-        shown = "\n".join(f"  - {fault}" for fault in faults[:20])
-        raise UserError(f"splits.csv can't be used: {len(faults)} fault(s).\n{shown}")
+        raise UserError(f"splits.csv can't be used: {listed(faults)}")
     return rows.sort_values("split", kind="stable", ignore_index=True)
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags, Batch, pack
 from lymphocytosis.mil.classifier import PatientClassifier
-from lymphocytosis.mil.splits import fingerprint
+from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
 from lymphocytosis.parameters import MilParameters
 
 logger = logging.getLogger(__name__)
@@ -232,13 +232,8 @@ def train_suite(
     """
     states: dict[int, Any] = {}
     histories = []
-    number = pd.Index(patients["patient_id"])
     for split in tqdm(sorted(splits["split"].unique()), "splits", leave=False, disable=None):
-        rows = splits[splits["split"] == split]
-        train, validation = (
-            number.get_indexer(rows.loc[rows["role"] == role, "patient_id"])
-            for role in ("train", "validation")
-        )
+        train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
         state, history = train_classifier(bags, train, validation, mil, seed + len(states), fabric)
         kept = history[history["kept"]].iloc[0]
         logger.info(

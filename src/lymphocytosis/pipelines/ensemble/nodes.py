@@ -36,31 +36,17 @@ def predict(
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.mil.bags import gather_bags
     from lymphocytosis.mil.prediction import load_classifiers, predict_patients
+    from lymphocytosis.mil.splits import numbers_of
 
     bags = gather_bags(embeddings, patients)
     suite = load_classifiers(classifiers, bags, splits)
     fabric = start_fabric(compute)
     test = (patients["subset"] == "test").to_numpy().nonzero()[0]
-    held_out = splits[splits["role"] == "validation"]
-    number = pd.Index(patients["patient_id"])
-    validation = {
-        split: number.get_indexer(held_out.loc[held_out["split"] == split, "patient_id"])
-        for split in suite
-    }
+    validation = {split: numbers_of(patients, splits, split, "validation") for split in suite}
     return (
         predict_patients(suite, bags, patients, dict.fromkeys(suite, test), fabric),
         predict_patients(suite, bags, patients, validation, fabric),
     )
-
-
-def compute_statistics(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Describe each patient's predictions; see `summarise`."""
-    return summarise(predictions)
-
-
-def average_predictions(statistics: pd.DataFrame) -> pd.DataFrame:
-    """Decide by AVG; see `decide_by_average`."""
-    return decide_by_average(statistics)
 
 
 def apply_sa_rule(statistics: pd.DataFrame, ensemble: EnsembleParameters) -> pd.DataFrame:
