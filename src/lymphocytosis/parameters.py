@@ -132,7 +132,24 @@ class SchedulerParameters(_Block):
 class MilParameters(_Block):
     """The multi-instance classifier and its training (paper, sections 2.2 and 3.2)."""
 
-    aggregator: Literal["mean"] = Field(description="How a bag's instances are pooled.")
+    classifier: Literal["neural", "logistic"] = Field(
+        description="neural: the paper's; logistic: a logistic regression on pooled bags."
+    )
+    inputs: Literal["both", "pictures"] = Field(
+        description="both: pictures and clinical values; pictures: pictures alone."
+    )
+    components: int = Field(
+        ge=0,
+        le=4096,
+        description="Principal components of the instances that are kept, each brought to "
+        "variance 1; 0: the embeddings as they are.",
+    )
+    aggregator: Literal[
+        "mean", "mean_and_spread", "max", "attention", "gated_attention", "transformer"
+    ] = Field(description="How a bag's instances are pooled.")
+    fusion: Literal["concatenation", "late", "mixture"] = Field(
+        description="How pictures and clinical values come together."
+    )
     embedding_width: int = Field(ge=1, le=16_384, description="Width of the special embedding.")
     hidden_widths: tuple[Annotated[int, Field(ge=1, le=16_384)], ...] = Field(
         strict=False, description="Widths of the head's hidden layers."
@@ -142,6 +159,7 @@ class MilParameters(_Block):
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=2, le=4096, description="Bags in a batch.")
     learning_rate: float = Field(gt=0, le=10)
+    weight_decay: float = Field(ge=0, le=10, description="Adam's, added to the gradient.")
     monitor: Literal["validation", "train_and_validation"] = Field(
         description="Balanced accuracy that picks the checkpoint and lowers the learning rate: "
         "the validation part's, or the mean of both parts'."
@@ -151,6 +169,23 @@ class MilParameters(_Block):
         "are nearest to each other."
     )
     scheduler: SchedulerParameters
+    logistic_c: float = Field(
+        gt=0, le=1e6, description="Inverse strength of the logistic regression's penalty."
+    )
+
+    @model_validator(mode="after")
+    def _logistic_can(self) -> "MilParameters":
+        if self.classifier == "logistic":
+            if self.aggregator not in ("mean", "mean_and_spread", "max"):
+                raise ValueError(
+                    f"aggregator {self.aggregator!r} has weights to learn, and classifier is "
+                    "'logistic', which learns none; allowed: mean, mean_and_spread, max"
+                )
+            if self.fusion == "mixture":
+                raise ValueError(
+                    "fusion is 'mixture' and classifier is 'logistic'; allowed: concatenation, late"
+                )
+        return self
 
 
 class EnsembleParameters(_Block):
@@ -160,6 +195,28 @@ class EnsembleParameters(_Block):
         description="corrected: the negative branch tests mean + std < 0.5; "
         "as_printed: mean - std < 0.5, as Algorithm 2 has it."
     )
+
+
+class EvaluationParameters(_Block):
+    """The nested cross-validation that compares pictures with clinical values."""
+
+    source: Literal["stratified", "supplied"] = Field(
+        description="stratified: folds drawn from the seed; supplied: folds.csv in the cohort's "
+        "folder."
+    )
+    folds: int = Field(ge=2, le=100, description="Outer folds.")
+    repeats: int = Field(ge=1, le=100, description="How often the patients are cut into folds.")
+    seed: int = Field(ge=0, le=2**31 - 1, description="Of the folds and of what is drawn in them.")
+    wanted_sensitivity: float = Field(
+        gt=0, le=1, description="The share of tumoral patients that a referral should find."
+    )
+    pretraining: Literal["once", "each_fold"] = Field(
+        description="once: the embeddings as they are, whose encoder may have seen the held-out "
+        "patients' pictures (no labels), as in the paper; each_fold: the encoder is pretrained "
+        "anew without them."
+    )
+    resamples: int = Field(ge=100, le=100_000, description="Of the bootstrap over patients.")
+    confidence: float = Field(gt=0, lt=1, description="Level of the intervals.")
 
 
 class ComputeParameters(_Block):
@@ -213,6 +270,7 @@ class Parameters(_Block):
     splits: SplitParameters
     mil: MilParameters
     ensemble: EnsembleParameters
+    evaluation: EvaluationParameters
     compute: ComputeParameters
     simulation: SimulationParameters
 

@@ -72,9 +72,9 @@ def read_patients(
         reference_date: ages are completed years at this day.
 
     Returns:
-        The patients, sorted by patient_id: patient_id, subset (train/test), label (0, 1 or null),
-        age_years, sex (F, M or null), lymphocyte_count (10^9 per litre); and warnings in plain
-        words.
+        The patients, sorted by patient_id: patient_id, person (the same for patients of one birth
+        date and sex, who may be one), subset (train/test), label (0, 1 or null), age_years, sex (F,
+        M or null), lymphocyte_count (10^9 per litre); and warnings in plain words.
 
     Raises:
         UserError: a column is missing or stands twice; a date, count or label can't be read; a
@@ -112,8 +112,11 @@ def read_patients(
     faults += _mismatches([str(row["patient_id"]) for row in rows], set(subsets))
     if faults:
         raise UserError(f"The cohort can't be taken: {listed(faults)}")
-    warnings = _warnings(rows, births)
-    return _typed(rows), warnings
+    twins = _twins(rows, births)
+    for same in twins:
+        for row in same:
+            row["person"] = min(str(other["patient_id"]) for other in same)
+    return _typed(rows), _warnings(rows, twins)
 
 
 def _subsets_by_patient(pictures: Sequence[PictureFile]) -> tuple[dict[str, Subset], list[str]]:
@@ -185,13 +188,21 @@ def _mismatches(patient_ids: list[str], with_pictures: set[str]) -> list[str]:
     return faults
 
 
-def _warnings(rows: list[dict[str, Any]], births: list[tuple[str, str | None]]) -> list[str]:
-    twins: dict[tuple[date, str | None], list[str]] = {}
+def _twins(
+    rows: list[dict[str, Any]], births: list[tuple[str, str | None]]
+) -> list[list[dict[str, Any]]]:
+    """The rows, those of one birth date and sex together."""
+    twins: dict[tuple[date, str | None], list[dict[str, Any]]] = {}
     for row, (birth, sex) in zip(rows, births, strict=True):
-        twins.setdefault((parse_date(birth), sex), []).append(str(row["patient_id"]))
+        twins.setdefault((parse_date(birth), sex), []).append(row)
+    return list(twins.values())
+
+
+def _warnings(rows: list[dict[str, Any]], twins: list[list[dict[str, Any]]]) -> list[str]:
     warnings = [
-        f"Patients {', '.join(sorted(same))} share a birth date and sex: perhaps one person twice."
-        for same in twins.values()
+        f"Patients {', '.join(sorted(str(row['patient_id']) for row in same))} share a birth date "
+        "and sex: perhaps one person twice."
+        for same in twins
         if len(same) > 1
     ]
     unlabelled = [r["patient_id"] for r in rows if r["subset"] == "train" and r["label"] is None]
@@ -209,15 +220,33 @@ def _warnings(rows: list[dict[str, Any]], births: list[tuple[str, str | None]]) 
 
 
 def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    patients = pd.DataFrame(rows).astype(
-        {
-            "patient_id": "str",
-            "subset": "str",
-            "label": "Int8",
-            "age_years": "int16",
-            "sex": "str",
-            "lymphocyte_count": "float64",
-        }
-    )
+    types = {
+        "patient_id": "str",
+        "person": "str",
+        "subset": "str",
+        "label": "Int8",
+        "age_years": "int16",
+        "sex": "str",
+        "lymphocyte_count": "float64",
+    }
+    patients = pd.DataFrame(rows)[list(types)].astype(types)
     # Sorted, because the order of the hospital's rows may carry the label.
     return patients.sort_values("patient_id", ignore_index=True)
+
+
+def table_traces(table: pd.DataFrame) -> pd.DataFrame:
+    """Take from the table what is no medicine and may yet tell the label: its form.
+
+    Args:
+        table: the CSV as text, as `read_patients` takes it.
+
+    Returns:
+        patient_id; date_format (1: a birth date with dashes, 0: with slashes); row_order (from 0).
+    """
+    return pd.DataFrame(
+        {
+            "patient_id": table["ID"].str.strip().to_numpy(),
+            "date_format": table["DOB"].str.contains("-").to_numpy(dtype="int8"),
+            "row_order": range(len(table)),
+        }
+    )

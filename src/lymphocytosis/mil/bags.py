@@ -24,6 +24,7 @@ class Bags:
         view: the name of each bag's view.
         clinical: (p, 2) float32: age in years, lymphocyte count in 10^9 per litre.
         label: (p,) int64: 0 reactive, 1 tumoral, -1 unknown.
+        image_id: (n,) the picture of each instance.
         encoder: the fingerprint of the encoder that embedded the instances.
     """
 
@@ -34,6 +35,7 @@ class Bags:
     view: list[str]
     clinical: Tensor
     label: npt.NDArray[np.int64]
+    image_id: npt.NDArray[np.object_]
     encoder: str
 
     def of_patients(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -46,6 +48,19 @@ class Bags:
             The bags' indices, ascending.
         """
         return np.flatnonzero(np.isin(self.patient, numbers))
+
+    def rows_of(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Find the instances of some bags.
+
+        Args:
+            chosen: (b,) indices of the bags.
+
+        Returns:
+            The rows of their instances, bag by bag.
+        """
+        size = self.size[chosen]
+        start = np.cumsum(size) - size
+        return np.repeat(self.first[chosen] - start, size) + np.arange(size.sum())
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,7 @@ def gather_bags(embeddings: pa.Table, patients: pd.DataFrame) -> Bags:
             patients[["age_years", "lymphocyte_count"]].to_numpy(dtype=np.float32)
         ),
         label=patients["label"].fillna(-1).to_numpy(dtype=np.int64),
+        image_id=embeddings["image_id"].to_numpy()[order],
         encoder=(embeddings.schema.metadata or {}).get(b"autoencoder", b"").decode(),
     )
 
@@ -121,14 +137,10 @@ def pack(bags: Bags, chosen: npt.NDArray[np.int64]) -> Batch:
     Returns:
         The batch.
     """
-    size = bags.size[chosen]
-    rows = np.concatenate(
-        [np.arange(f, f + s) for f, s in zip(bags.first[chosen], size, strict=True)]
-    )
     patient = torch.from_numpy(bags.patient[chosen])
     return Batch(
-        instances=bags.instances[torch.from_numpy(rows)],
-        bag=torch.from_numpy(np.repeat(np.arange(len(chosen)), size)),
+        instances=bags.instances[torch.from_numpy(bags.rows_of(chosen))],
+        bag=torch.from_numpy(np.repeat(np.arange(len(chosen)), bags.size[chosen])),
         clinical=bags.clinical[patient],
         label=torch.from_numpy(bags.label[bags.patient[chosen]]).to(torch.float32),
     )

@@ -1,29 +1,29 @@
 """The patient classifier (paper, section 2.2 and figure 5)."""
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import Batch
+from lymphocytosis.parameters import MilParameters
 
 
-def mean_of_bags(instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-    """Average each bag over its own instances (paper, equation 10): p_i = 1/N_i sum_j h_ij.
+class Output(NamedTuple):
+    """What a classifier says of b bags with n instances.
 
-    Args:
-        instances: (n, W) float.
-        bag: (n,) int64, the bag of each instance, from 0.
-        n_bags: b, the number of bags; each has at least one instance.
-
-    Returns:
-        (b, W) float.
+    Attributes:
+        logits: (b,) float; a sigmoid makes them the probability of equation 14.
+        experts: (e, b) float, the logits of the parts that were fused; none with concatenation.
+        weights: (n,) float, each instance's share in its bag.
     """
-    member = F.one_hot(bag, n_bags).T.to(instances.dtype)  # (b, n)
-    # A matrix product sums in a fixed order; a scatter on a GPU would not.
-    return (member / member.sum(dim=1, keepdim=True)) @ instances
+
+    logits: Tensor
+    experts: Tensor
+    weights: Tensor
 
 
 class SeededDropout(nn.Module):
@@ -56,43 +56,49 @@ class SeededDropout(nn.Module):
 
 
 class PatientClassifier(nn.Module):
-    """Special embedding, mean over the bag, clinical values, head with two hidden layers."""
+    """Special embedding, aggregator, clinical values, head (paper, figure 5: mean, concatenation).
+
+    Fusions of pictures and clinical values:
+
+    - concatenation: the head takes the pooled bag beside the clinical values (paper, equation 11).
+    - late: the head takes the pooled bag, a linear layer the clinical values; their logits add up.
+    - mixture: the same two experts, and a gate that sees both inputs: p = g p_1 + (1 - g) p_2
+      (Sahasrabudhe et al. 2021).
+    """
 
     clinical_low: Tensor
     clinical_span: Tensor
 
-    def __init__(
-        self,
-        in_dim: int,
-        embedding_width: int,
-        hidden_widths: Sequence[int],
-        dropout: float,
-        log_count: bool,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, mil: MilParameters, in_dim: int, generator: torch.Generator) -> None:
         """Build the classifier with Xavier weights and zero biases.
 
         Args:
+            mil: the block `mil` of the parameters.
             in_dim: D, the width of the instances.
-            embedding_width: W, the width of f_special_embedding.
-            hidden_widths: widths of the head's hidden layers.
-            dropout: after each hidden layer.
-            log_count: take the logarithm of the lymphocyte count.
             generator: the source of weights and dropout, on the CPU.
         """
         super().__init__()
-        self.log_count = log_count
+        self.log_count = mil.log_count
+        self.fusion = mil.fusion if mil.inputs == "both" else None
         self.special_embedding = nn.Sequential(
-            nn.Linear(in_dim, embedding_width), nn.BatchNorm1d(embedding_width), nn.ReLU()
+            nn.Linear(in_dim, mil.embedding_width), nn.BatchNorm1d(mil.embedding_width), nn.ReLU()
         )
-        widths = [embedding_width + 2, *hidden_widths]
+        self.aggregator = AGGREGATORS[mil.aggregator](mil.embedding_width)
+        pooled_width = self.aggregator.out_width
+        widths = [pooled_width + 2 * (self.fusion == "concatenation"), *mil.hidden_widths]
         layers: list[nn.Module] = []
         for taken, given in pairwise(widths):
-            layers += [nn.Linear(taken, given), nn.ReLU(), SeededDropout(dropout, generator)]
+            layers += [nn.Linear(taken, given), nn.ReLU(), SeededDropout(mil.dropout, generator)]
         self.head = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        if self.fusion in ("late", "mixture"):
+            self.clinical_head = nn.Linear(2, 1)
+        if self.fusion == "mixture":
+            self.gate = nn.Linear(pooled_width + 2, 1)
         self.register_buffer("clinical_low", torch.zeros(2))
         self.register_buffer("clinical_span", torch.ones(2))
         for module in self.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                nn.init.xavier_uniform_(module.in_proj_weight, generator=generator)
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)
@@ -103,29 +109,65 @@ class PatientClassifier(nn.Module):
         Args:
             clinical: (p, 2) float, the training patients' age (years) and count (10^9 per litre).
         """
-        values = self._logged(clinical)
+        values = logged(clinical, self.log_count)
         low, high = values.amin(dim=0), values.amax(dim=0)
         # A value that is the same for all patients tells nothing, and must not divide by zero.
         span = torch.where(high > low, high - low, torch.ones_like(low))
         self.clinical_low.copy_(low)
         self.clinical_span.copy_(span)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Output:
         """Compute the logit of each bag's probability of a tumoral lymphocytosis.
 
         Args:
             batch: b bags.
 
         Returns:
-            (b,) float; a sigmoid makes it the probability of equation 14.
+            Logits, the experts' logits, the instances' weights.
         """
         embedded = self.special_embedding(batch.instances)
-        pooled = mean_of_bags(embedded, batch.bag, len(batch.clinical))
-        clinical = (self._logged(batch.clinical) - self.clinical_low) / self.clinical_span
-        logits: Tensor = self.head(torch.cat([pooled, clinical], dim=1))
-        return logits.squeeze(1)
+        pooled, weights = self.aggregator(embedded, batch.bag, len(batch.clinical))
+        values = logged(batch.clinical, self.log_count)
+        clinical = (values - self.clinical_low) / self.clinical_span
+        if self.fusion == "concatenation":
+            pooled = torch.cat([pooled, clinical], dim=1)
+        of_pictures = self.head(pooled).squeeze(1)
+        if self.fusion not in ("late", "mixture"):
+            return Output(of_pictures, of_pictures.new_empty(0, len(of_pictures)), weights)
+        of_clinical = self.clinical_head(clinical).squeeze(1)
+        experts = torch.stack([of_pictures, of_clinical])
+        if self.fusion == "late":
+            return Output(experts.sum(dim=0), experts, weights)
+        gate = self.gate(torch.cat([pooled, clinical], dim=1)).squeeze(1)
+        return Output(mixed_logits(experts, gate), experts, weights)
 
-    def _logged(self, clinical: Tensor) -> Tensor:
-        if not self.log_count:
-            return clinical
-        return torch.stack([clinical[:, 0], clinical[:, 1].log()], dim=1)
+
+def mixed_logits(experts: Tensor, gate: Tensor) -> Tensor:
+    """Mix two probabilities, p = g p_1 + (1 - g) p_2, all given and returned as logits.
+
+    Args:
+        experts: (2, b) float, logits of p_1 and p_2.
+        gate: (b,) float, logits of g.
+
+    Returns:
+        (b,) float. Sums of logarithms, so that no probability rounds to 0 or 1.
+    """
+    shares = F.logsigmoid(torch.stack([gate, -gate]))
+    positive = torch.logsumexp(shares + F.logsigmoid(experts), dim=0)
+    negative = torch.logsumexp(shares + F.logsigmoid(-experts), dim=0)
+    return positive - negative
+
+
+def logged(clinical: Tensor, log_count: bool) -> Tensor:
+    """Take the logarithm of the lymphocyte count, where the parameters say so.
+
+    Args:
+        clinical: (p, 2) float: age in years, count in 10^9 per litre.
+        log_count: `mil.log_count`.
+
+    Returns:
+        (p, 2) float.
+    """
+    if not log_count:
+        return clinical
+    return torch.stack([clinical[:, 0], clinical[:, 1].log()], dim=1)

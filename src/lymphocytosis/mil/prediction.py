@@ -8,16 +8,16 @@ from lightning_fabric import Fabric
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags
-from lymphocytosis.mil.classifier import PatientClassifier
 from lymphocytosis.mil.splits import fingerprint
-from lymphocytosis.mil.training import Indices, build_classifier, predict_bags
+from lymphocytosis.mil.training import Classifier, Indices, build_classifier, predict_bags
+from lymphocytosis.mil.whitening import whiten
 from lymphocytosis.parameters import MilParameters
 
 
 def load_classifiers(
     content: dict[str, Any], bags: Bags, splits: pd.DataFrame
-) -> dict[int, PatientClassifier]:
-    """Rebuild a suite's classifiers.
+) -> tuple[dict[int, Classifier], Bags]:
+    """Rebuild a suite's classifiers, and bring bags to the form that they take.
 
     Args:
         content: what `train_suite` returned.
@@ -25,7 +25,8 @@ def load_classifiers(
         splits: the splits by which out-of-fold patients will be chosen.
 
     Returns:
-        A classifier, in eval mode, for each split.
+        A classifier for each split; and the bags, whitened if the classifiers learned from whitened
+        ones.
 
     Raises:
         UserError: these are no classifiers; another encoder made the embeddings they were trained
@@ -48,16 +49,18 @@ def load_classifiers(
     for split, state in content["state_dicts"].items():
         classifiers[split] = build_classifier(mil, content["parameters"]["in_dim"], seed=0)
         classifiers[split].load_state_dict(state)
-    return classifiers
+    if content["whitening"]:
+        bags = whiten(bags, content["whitening"])
+    return classifiers, bags
 
 
 def predict_patients(
-    classifiers: dict[int, PatientClassifier],
+    classifiers: dict[int, Classifier],
     bags: Bags,
     patients: pd.DataFrame,
     asked: dict[int, Indices],
     fabric: Fabric,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict patients in every view.
 
     Args:
@@ -68,21 +71,35 @@ def predict_patients(
         fabric: device and precision.
 
     Returns:
-        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted.
+        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted; and patient_id,
+        image_id, split, view, weight: each cell's share in its patient's prediction, adding up to 1
+        for each patient, split and view.
     """
-    tables = []
+    predictions, weights = [], []
     for split, classifier in classifiers.items():
         chosen = bags.of_patients(asked[split])
-        probability = predict_bags(fabric.setup_module(classifier), bags, chosen, fabric, 32)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "patient_id": patients["patient_id"].to_numpy()[bags.patient[chosen]],
-                    "split": np.full(len(chosen), split),
-                    "view": [bags.view[bag] for bag in chosen],
-                    "probability": probability,
-                }
-            )
+        model = fabric.setup_module(classifier)
+        probability, shares = predict_bags(model, bags, chosen, fabric, batch_size=32)
+        keys = pd.DataFrame(
+            {
+                "patient_id": patients["patient_id"].to_numpy()[bags.patient[chosen]],
+                "split": np.full(len(chosen), split),
+                "view": [bags.view[bag] for bag in chosen],
+            }
         )
-    table = pd.concat(tables, ignore_index=True).astype({"patient_id": "str", "view": "str"})
+        predictions.append(keys.assign(probability=probability))
+        of_cells = keys.loc[keys.index.repeat(bags.size[chosen])]
+        images = bags.image_id[bags.rows_of(chosen)]
+        weights.append(of_cells.assign(image_id=images, weight=shares))
+    return (
+        _in_order(predictions, ["patient_id", "split", "view", "probability"]),
+        _in_order(weights, ["patient_id", "image_id", "split", "view", "weight"]),
+    )
+
+
+def _in_order(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    table = pd.concat(tables, ignore_index=True)[columns]
+    table = table.astype(
+        {name: "str" for name in columns if name.endswith("_id") or name == "view"}
+    )
     return table.sort_values(["patient_id", "split"], kind="stable", ignore_index=True)

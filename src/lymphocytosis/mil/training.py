@@ -9,40 +9,65 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from sklearn.metrics import balanced_accuracy_score, roc_curve
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags, Batch, pack
 from lymphocytosis.mil.classifier import PatientClassifier
+from lymphocytosis.mil.logistic import LogisticClassifier
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
+from lymphocytosis.mil.whitening import fit_whitening, whiten
 from lymphocytosis.parameters import MilParameters
 
 logger = logging.getLogger(__name__)
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Classifier = PatientClassifier | LogisticClassifier
 
 
-def build_classifier(mil: MilParameters, in_dim: int, seed: int) -> PatientClassifier:
+def build_classifier(mil: MilParameters, in_dim: int, seed: int) -> Classifier:
     """Build a classifier; the same seed gives the same weights and the same dropout.
 
     Args:
         mil: the block `mil` of the parameters.
         in_dim: width of the instances.
-        seed: of weights and dropout.
+        seed: of weights and dropout; a logistic regression has neither.
 
     Returns:
         The classifier, on the CPU.
     """
-    return PatientClassifier(
-        in_dim=in_dim,
-        embedding_width=mil.embedding_width,
-        hidden_widths=mil.hidden_widths,
-        dropout=mil.dropout,
-        log_count=mil.log_count,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    if mil.classifier == "logistic":
+        return LogisticClassifier(mil, in_dim)
+    return PatientClassifier(mil, in_dim, torch.Generator().manual_seed(seed))
+
+
+def fit_logistic(
+    bags: Bags, train: Indices, validation: Indices, mil: MilParameters, fabric: Fabric
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Fit one logistic regression; it needs no epochs, so the validation patients choose nothing.
+
+    Args:
+        bags: every bag.
+        train: numbers of the training patients.
+        validation: numbers of the validation patients.
+        mil: the block `mil` of the parameters.
+        fabric: device of the predictions.
+
+    Returns:
+        The state dict; and a history of one row, as `train_classifier` has it.
+    """
+    classifier = LogisticClassifier(mil, bags.instances.shape[1])
+    bags_of = {"train": bags.of_patients(train), "validation": bags.of_patients(validation)}
+    batch = pack(bags, bags_of["train"])
+    classifier.fit(batch, views=len(set(bags.view)))
+    loss = F.binary_cross_entropy_with_logits(classifier(batch).logits, batch.label)
+    model = fabric.setup_module(classifier)
+    scores = _scores(model, bags, bags_of, fabric, mil)
+    row = {"epoch": 1, "loss": float(loss), **scores, "learning_rate": None, "kept": True}
+    return classifier.state_dict(), pd.DataFrame([row]).astype({"learning_rate": "float64"})
 
 
 def train_classifier(
@@ -52,6 +77,7 @@ def train_classifier(
     mil: MilParameters,
     seed: int,
     fabric: Fabric,
+    whole_history: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train one classifier and keep the epoch that does best on the validation patients.
 
@@ -64,23 +90,34 @@ def train_classifier(
         mil: the block `mil` of the parameters.
         seed: of weights, dropout and the order of bags.
         fabric: device and precision.
+        whole_history: score the training part too, and go on to the last epoch even where the
+            monitored score is 1 and so no later epoch can be kept. False gives the same state
+            sooner.
 
     Returns:
-        The kept state dict, on the CPU; and a row an epoch: epoch, loss, train_balanced_accuracy,
-        validation_balanced_accuracy, learning_rate, kept (whether it is the epoch kept).
+        The kept state dict, on the CPU; and a row an epoch: epoch, loss, train_balanced_accuracy
+        (null where not scored), validation_balanced_accuracy, learning_rate, kept (whether it is
+        the epoch kept).
 
     Raises:
         UserError: the loss is no longer a finite number.
     """
-    classifier = build_classifier(mil, bags.instances.shape[1], seed)
+    classifier = PatientClassifier(
+        mil, bags.instances.shape[1], torch.Generator().manual_seed(seed)
+    )
     classifier.fit_clinical_scale(bags.clinical[torch.from_numpy(train)])
-    optimizer = torch.optim.Adam(classifier.parameters(), lr=mil.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(
+        classifier.parameters(), lr=mil.learning_rate, weight_decay=mil.weight_decay, fused=True
+    )
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, mode="max", factor=mil.scheduler.factor, patience=mil.scheduler.patience
     )
     model, optimizer = fabric.setup(classifier, optimizer)
     order = torch.Generator().manual_seed(seed)
     bags_of = {"train": bags.of_patients(train), "validation": bags.of_patients(validation)}
+    scored = bags_of
+    if not whole_history and mil.monitor == "validation":
+        scored = {"validation": bags_of["validation"]}
     history: list[dict[str, float]] = []
     best_score, best_epoch, best_state = -np.inf, 0, {}
     for epoch in range(1, mil.epochs + 1):
@@ -91,32 +128,32 @@ def train_classifier(
                 f"Training a classifier stopped: the loss of epoch {epoch} is {loss}. "
                 "Lower mil.learning_rate."
             )
-        scores = {
-            part: balanced_accuracy(
-                bags.label[bags.patient[chosen]],
-                predict_bags(model, bags, chosen, fabric, mil.batch_size),
-                mil.monitor_threshold,
-            )
-            for part, chosen in bags_of.items()
-        }
-        monitored = scores["validation"]
+        scores = _scores(model, bags, scored, fabric, mil)
+        monitored = scores["validation_balanced_accuracy"]
         if mil.monitor == "train_and_validation":
-            monitored = (scores["train"] + scores["validation"]) / 2
+            monitored = (scores["train_balanced_accuracy"] + monitored) / 2
         scheduler.step(monitored)
         if monitored > best_score:
             best_score, best_epoch = monitored, epoch
             best_state = {k: v.detach().cpu().clone() for k, v in classifier.state_dict().items()}
-        history.append(
-            {
-                "epoch": epoch,
-                "loss": loss,
-                "train_balanced_accuracy": scores["train"],
-                "validation_balanced_accuracy": scores["validation"],
-                "learning_rate": rate,
-            }
-        )
+        history.append({"epoch": epoch, "loss": loss, **scores, "learning_rate": rate})
+        if best_score == 1 and not whole_history:
+            break
     table = pd.DataFrame(history)
     return best_state, table.assign(kept=table["epoch"] == best_epoch)
+
+
+def _scores(
+    model: Any, bags: Bags, bags_of: dict[str, Indices], fabric: Fabric, mil: MilParameters
+) -> dict[str, float]:
+    return {
+        f"{part}_balanced_accuracy": balanced_accuracy(
+            bags.label[bags.patient[chosen]],
+            predict_bags(model, bags, chosen, fabric, mil.batch_size)[0],
+            mil.monitor_threshold,
+        )
+        for part, chosen in bags_of.items()
+    }
 
 
 def _train_epoch(
@@ -134,7 +171,11 @@ def _train_epoch(
     shuffled = chosen[torch.randperm(len(chosen), generator=order).numpy()]
     for part in in_batches(shuffled, batch_size):
         batch = _on_device(pack(bags, part), fabric)
-        loss = F.binary_cross_entropy_with_logits(model(batch), batch.label)
+        output = model(batch)
+        loss = F.binary_cross_entropy_with_logits(output.logits, batch.label)
+        # Each expert learns by a loss of its own too; with concatenation there is none.
+        for logits in output.experts:
+            loss = loss + F.binary_cross_entropy_with_logits(logits, batch.label)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -163,7 +204,7 @@ def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
 @torch.inference_mode()
 def predict_bags(
     model: Any, bags: Bags, chosen: Indices, fabric: Fabric, batch_size: int
-) -> Floats:
+) -> tuple[Floats, Floats]:
     """Predict bags in eval mode; a bag's prediction does not depend on its batch mates.
 
     Args:
@@ -174,14 +215,21 @@ def predict_bags(
         batch_size: bags in a batch.
 
     Returns:
-        (b,) float64 probabilities of a tumoral lymphocytosis.
+        (b,) float64 probabilities of a tumoral lymphocytosis; and (n,) float64 weights of the bags'
+        n instances, bag by bag.
     """
     model.eval()
-    logits = [
-        model(_on_device(pack(bags, chosen[start : start + batch_size]), fabric)).float().cpu()
+    outputs = [
+        model(_on_device(pack(bags, chosen[start : start + batch_size]), fabric))
         for start in range(0, len(chosen), batch_size)
     ]
-    return torch.sigmoid(torch.cat(logits).double()).numpy() if logits else np.empty(0)
+    if not outputs:
+        return np.empty(0), np.empty(0)
+    logits, weights = (
+        torch.cat([part.float().cpu() for part in parts]).double()
+        for parts in ((o.logits for o in outputs), (o.weights for o in outputs))
+    )
+    return torch.sigmoid(logits).numpy(), weights.numpy()
 
 
 def _on_device(batch: Batch, fabric: Fabric) -> Batch:
@@ -215,6 +263,7 @@ def train_suite(
     mil: MilParameters,
     seed: int,
     fabric: Fabric,
+    whole_history: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train one classifier for each split.
 
@@ -225,16 +274,28 @@ def train_suite(
         mil: the block `mil` of the parameters.
         seed: of the first split's classifier; each further one adds 1.
         fabric: device and precision.
+        whole_history: as `train_classifier` takes it.
 
     Returns:
-        The classifiers as plain values: parameters, and a state dict for each split; and their
-        histories, with a column split.
+        The classifiers as plain values: parameters, whitening (empty where the parameters ask for
+        none), and a state dict for each split; and their histories, with a column split.
     """
+    whitening: dict[str, Tensor] = {}
+    if mil.components:
+        known = pd.Index(patients["patient_id"]).get_indexer(splits["patient_id"].unique())
+        rows = bags.rows_of(bags.of_patients(known))
+        whitening = fit_whitening(bags.instances[torch.from_numpy(rows)], mil.components)
+        bags = whiten(bags, whitening)
     states: dict[int, Any] = {}
     histories = []
     for split in tqdm(sorted(splits["split"].unique()), "splits", leave=False, disable=None):
         train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
-        state, history = train_classifier(bags, train, validation, mil, seed + len(states), fabric)
+        if mil.classifier == "logistic":
+            state, history = fit_logistic(bags, train, validation, mil, fabric)
+        else:
+            state, history = train_classifier(
+                bags, train, validation, mil, seed + len(states), fabric, whole_history
+            )
         kept = history[history["kept"]].iloc[0]
         logger.info(
             "split %s: epoch %d kept, validation balanced accuracy %.3f",
@@ -250,5 +311,10 @@ def train_suite(
         "encoder": bags.encoder,
         "splits": fingerprint(splits),
     }
-    classifiers = {"kind": "classifiers", "parameters": parameters, "state_dicts": states}
+    classifiers = {
+        "kind": "classifiers",
+        "parameters": parameters,
+        "whitening": whitening,
+        "state_dicts": states,
+    }
     return classifiers, pd.concat(histories, ignore_index=True)

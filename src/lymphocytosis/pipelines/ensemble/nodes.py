@@ -19,7 +19,7 @@ def predict(
     patients: pd.DataFrame,
     splits: pd.DataFrame,
     compute: ComputeParameters,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Predict test patients by every classifier, and labelled ones by those that may.
 
     Args:
@@ -30,8 +30,9 @@ def predict(
         compute: the block `compute` of the parameters.
 
     Returns:
-        The test patients' predictions, 15 rows each with five splits and three views; and the
-        out-of-fold predictions: labelled patients, by classifiers that did not train on them.
+        The test patients' predictions, 15 rows each with five splits and three views; the
+        out-of-fold predictions: labelled patients, by classifiers that did not train on them; and
+        the weight of each cell in all of these.
     """
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.mil.bags import gather_bags
@@ -39,14 +40,15 @@ def predict(
     from lymphocytosis.mil.splits import numbers_of
 
     bags = gather_bags(embeddings, patients)
-    suite = load_classifiers(classifiers, bags, splits)
+    suite, bags = load_classifiers(classifiers, bags, splits)
     fabric = start_fabric(compute)
     test = (patients["subset"] == "test").to_numpy().nonzero()[0]
     validation = {split: numbers_of(patients, splits, split, "validation") for split in suite}
-    return (
-        predict_patients(suite, bags, patients, dict.fromkeys(suite, test), fabric),
-        predict_patients(suite, bags, patients, validation, fabric),
+    predictions, weights = predict_patients(
+        suite, bags, patients, dict.fromkeys(suite, test), fabric
     )
+    out_of_fold, weights_out_of_fold = predict_patients(suite, bags, patients, validation, fabric)
+    return predictions, out_of_fold, pd.concat([weights, weights_out_of_fold], ignore_index=True)
 
 
 def apply_sa_rule(statistics: pd.DataFrame, ensemble: EnsembleParameters) -> pd.DataFrame:

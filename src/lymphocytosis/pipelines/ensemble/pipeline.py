@@ -37,13 +37,13 @@ def create_pipeline() -> Pipeline:
 
 
 def _one_size(size: str) -> Pipeline:
-    decided = ("predictions", "out_of_fold", "statistics", "avg", "sa")
+    decided = ("predictions", "out_of_fold", "cell_weights", "statistics", "avg", "sa")
     return select_size(size) + pipeline(
         [
             node(
                 predict,
                 inputs=["classifiers", "size_embeddings", "patients", "splits", "params:compute"],
-                outputs=["predictions", "out_of_fold"],
+                outputs=["predictions", "out_of_fold", "cell_weights"],
                 tags="gpu",
             ),
             node(summarise, inputs="predictions", outputs="statistics", name="compute_statistics"),

@@ -1,0 +1,208 @@
+"""Aggregators: from a bag's embedded instances to one vector, and each instance's share in it.
+
+Bags are packed, not padded: all instances of a batch stand in one matrix, and `bag` tells whose
+each is. Every aggregator returns the pooled bags and the instances' weights, which add up to 1 in
+each bag: what the report shows as the cells that counted.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+# Under a square root whose slope at 0 is infinite: a bag of one cell has no spread.
+_SMALL = 1e-6
+_HEADS = 4
+
+
+def mean_of_bags(instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+    """Average each bag over its own instances (paper, equation 10): p_i = 1/N_i sum_j h_ij.
+
+    Args:
+        instances: (n, W) float.
+        bag: (n,) int64, the bag of each instance, from 0.
+        n_bags: b, the number of bags; each has at least one instance.
+
+    Returns:
+        (b, W) float.
+    """
+    member = F.one_hot(bag, n_bags).T.to(instances.dtype)  # (b, n)
+    # A matrix product sums in a fixed order; a scatter on a GPU would not.
+    return (member / member.sum(dim=1, keepdim=True)) @ instances
+
+
+def softmax_of_bags(scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+    """Turn scores into weights that add up to 1 in each bag.
+
+    Args:
+        scores: (n,) float.
+        bag: (n,) int64, the bag of each instance.
+        n_bags: b.
+
+    Returns:
+        (n,) float.
+    """
+    top = scores.new_full((n_bags,), -torch.inf).scatter_reduce(0, bag, scores.detach(), "amax")
+    raised = (scores - top[bag]).exp()
+    return raised / raised.new_zeros(n_bags).index_add(0, bag, raised)[bag]
+
+
+def _equal_weights(bag: Tensor, n_bags: int) -> Tensor:
+    return 1 / torch.bincount(bag, minlength=n_bags)[bag]
+
+
+class Mean(nn.Module):
+    """The mean of a bag (paper, equation 10)."""
+
+    def __init__(self, width: int) -> None:
+        """Make the aggregator.
+
+        Args:
+            width: W, the instances' width.
+        """
+        super().__init__()
+        self.out_width = width
+
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+        """Pool bags.
+
+        Args:
+            instances: (n, W) float.
+            bag: (n,) int64, the bag of each instance, from 0.
+            n_bags: b, the number of bags; each has at least one instance.
+
+        Returns:
+            Pooled bags (b, out_width) and the instances' weights (n,).
+        """
+        return mean_of_bags(instances, bag, n_bags), _equal_weights(bag, n_bags)
+
+
+class MeanAndSpread(Mean):
+    """The mean of a bag beside its standard deviation: are the cells all alike?
+
+    The sameness of a patient's cells is a haematologist's key sign of the tumoral form.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Make the aggregator; see `Mean`."""
+        super().__init__(width)
+        self.out_width = 2 * width
+
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+        """Pool bags; see `Mean.forward`."""
+        mean = mean_of_bags(instances, bag, n_bags)
+        # Of the deviations, not mean of squares less square of mean: that cancels in float32.
+        variance = mean_of_bags((instances - mean[bag]).square(), bag, n_bags)
+        spread = (variance + _SMALL).sqrt()
+        return torch.cat([mean, spread], dim=1), _equal_weights(bag, n_bags)
+
+
+class Max(Mean):
+    """The greatest value of each feature; an instance weighs by how many of them are its own."""
+
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+        """Pool bags; see `Mean.forward`."""
+        index = bag[:, None].expand_as(instances)
+        start = instances.new_full((n_bags, instances.shape[1]), -torch.inf)
+        pooled = start.scatter_reduce(0, index, instances, "amax")
+        # Equal instances share the features of which both are the greatest.
+        owned = (instances == pooled[bag]).to(instances.dtype)
+        owners = torch.zeros_like(pooled).index_add(0, bag, owned)
+        return pooled, (owned / owners[bag]).mean(dim=1).detach()
+
+
+class Attention(nn.Module):
+    """Weights from a small network (Ilse et al. 2018, equation 8): softmax of w' tanh(V h)."""
+
+    def __init__(self, width: int) -> None:
+        """Make the aggregator.
+
+        Args:
+            width: W, the instances' width.
+        """
+        super().__init__()
+        self.out_width = width
+        hidden = max(8, width // 4)
+        self.tanh = nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
+        self.score = nn.Linear(hidden, 1)
+
+    def scores(self, instances: Tensor) -> Tensor:
+        """Score instances.
+
+        Args:
+            instances: (n, W) float.
+
+        Returns:
+            (n,) float.
+        """
+        scores: Tensor = self.score(self.tanh(instances))
+        return scores.squeeze(1)
+
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+        """Pool bags; see `Mean.forward`."""
+        weights = softmax_of_bags(self.scores(instances), bag, n_bags)
+        member = F.one_hot(bag, n_bags).T.to(instances.dtype)  # (b, n)
+        return (member * weights) @ instances, weights.detach()
+
+
+class GatedAttention(Attention):
+    """Attention with a gate (Ilse et al. 2018, equation 9): w' (tanh(V h) * sigmoid(U h))."""
+
+    def __init__(self, width: int) -> None:
+        """Make the aggregator; see `Attention`."""
+        super().__init__(width)
+        self.gate = nn.Sequential(nn.Linear(width, self.score.in_features), nn.Sigmoid())
+
+    def scores(self, instances: Tensor) -> Tensor:
+        """Score instances; see `Attention.scores`."""
+        scores: Tensor = self.score(self.tanh(instances) * self.gate(instances))
+        return scores.squeeze(1)
+
+
+class Transformer(nn.Module):
+    """Self-attention among a bag's instances, read out at a token of its own.
+
+    Like TransMIL (Shao et al. 2021) with exact attention: a bag of blood cells is small enough, and
+    its cells have no place on the slide, so nothing stands for positions.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Make the aggregator; see `Attention`.
+
+        The width of its tokens is the instances' width, rounded up to a multiple of the heads.
+        """
+        super().__init__()
+        self.out_width = -(-width // _HEADS) * _HEADS
+        self.taken = nn.Linear(width, self.out_width)
+        self.token = nn.Parameter(torch.zeros(self.out_width))
+        self.norm = nn.LayerNorm(self.out_width)
+        self.attention = nn.MultiheadAttention(self.out_width, _HEADS, batch_first=True)
+        self.read_norm = nn.LayerNorm(self.out_width)
+        self.read = nn.MultiheadAttention(self.out_width, _HEADS, batch_first=True)
+
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+        """Pool bags; see `Mean.forward`. The weights are the token's, averaged over heads."""
+        sizes = torch.bincount(bag, minlength=n_bags)
+        by_bag = torch.argsort(bag, stable=True)
+        tokens = pad_sequence(
+            list(self.taken(instances)[by_bag].split(sizes.tolist())), batch_first=True
+        )  # (b, longest, W)
+        padding = torch.arange(tokens.shape[1], device=bag.device) >= sizes[:, None]
+        normed = self.norm(tokens)
+        mixed, _ = self.attention(normed, normed, normed, padding, need_weights=False)
+        cells = self.read_norm(tokens + mixed)
+        query = self.token.expand(n_bags, 1, -1)
+        pooled, weights = self.read(query, cells, cells, padding)  # weights (b, 1, longest)
+        unpacked = weights.new_empty(len(bag))
+        unpacked[by_bag] = weights.detach().squeeze(1)[~padding]
+        return pooled.squeeze(1), unpacked
+
+
+AGGREGATORS = {
+    "mean": Mean,
+    "mean_and_spread": MeanAndSpread,
+    "max": Max,
+    "attention": Attention,
+    "gated_attention": GatedAttention,
+    "transformer": Transformer,
+}

@@ -1,0 +1,117 @@
+"""Outer folds of the nested cross-validation: who is held out when."""
+
+import re
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from lymphocytosis.errors import UserError, listed
+from lymphocytosis.mil.splits import CLASSES, labelled
+from lymphocytosis.parameters import EvaluationParameters
+
+COLUMNS = ("repeat", "fold", "patient_id")
+
+
+def draw_folds(patients: pd.DataFrame, evaluation: EvaluationParameters) -> pd.DataFrame:
+    """Cut the labelled patients into folds, once for each repeat, alike in their share of classes.
+
+    Patients who may be one person come into one fold.
+
+    Args:
+        patients: patient_id, person, subset, label, and others.
+        evaluation: the block `evaluation` of the parameters.
+
+    Returns:
+        repeat (from 1), fold (from 1), patient_id: each labelled patient once in each repeat.
+
+    Raises:
+        UserError: a class has fewer persons than there are folds.
+    """
+    known = labelled(patients)
+    label = known["label"].to_numpy(dtype=int)
+    persons = known.groupby(label)["person"].nunique().reindex([0, 1], fill_value=0)
+    if persons.min() < evaluation.folds:
+        raise UserError(
+            f"evaluation.folds is {evaluation.folds}, and the labelled patients are "
+            f"{persons[0]} reactive and {persons[1]} tumoral persons: each fold needs one of both. "
+            "Lower evaluation.folds, or add patients."
+        )
+    drawn = []
+    for repeat in range(1, evaluation.repeats + 1):
+        cut = StratifiedGroupKFold(
+            evaluation.folds, shuffle=True, random_state=evaluation.seed + repeat - 1
+        )
+        parts = cut.split(label, label, known["person"])
+        for fold, (_, held_out) in enumerate(parts, start=1):
+            ids = known["patient_id"].to_numpy()[held_out]
+            drawn.append(pd.DataFrame({"repeat": repeat, "fold": fold, "patient_id": ids}))
+    return pd.concat(drawn, ignore_index=True)
+
+
+def take_supplied_folds(table: pd.DataFrame | None, patients: pd.DataFrame) -> pd.DataFrame:
+    """Check a user's own table of outer folds.
+
+    Args:
+        table: repeat, fold, patient_id as text, the index being each row's line in the file; None
+            where the user supplied no file.
+        patients: patient_id, person, subset, label, and others.
+
+    Returns:
+        The table, typed and sorted.
+
+    Raises:
+        UserError: no table; a column is missing; a value can't be used, its line named; a repeat
+            does not hold each labelled patient once; a fold leaves no two patients of a class to
+            train on; two patients who may be one person stand in different folds.
+    """
+    if table is None:
+        raise UserError(
+            "evaluation.source is 'supplied', and the cohort's folder has no folds.csv "
+            f"(columns {', '.join(COLUMNS)}). Supply it, or set evaluation.source to stratified."
+        )
+    names = [str(column).strip() for column in table.columns]
+    if any(names.count(name) != 1 for name in COLUMNS):
+        raise UserError(
+            f"folds.csv must have the columns {', '.join(COLUMNS)}, each once; "
+            f"it has: {', '.join(names)}."
+        )
+    rows = table.set_axis(names, axis=1)[list(COLUMNS)].map(str.strip)
+    known = labelled(patients).set_index("patient_id")
+    faults = []
+    for line, repeat, fold, patient_id in rows.itertuples(name=None):
+        for name, value in (("repeat", repeat), ("fold", fold)):
+            if not re.fullmatch("[1-9][0-9]{0,5}", value):
+                faults.append(f"line {line}: {name} is {value!r}; expected 1, 2, ...")
+        if patient_id not in known.index:
+            faults.append(f"line {line}: {patient_id!r} is no labelled training patient")
+    if not faults:
+        rows = rows.astype({"repeat": "int64", "fold": "int64"})
+        faults = _bad_repeats(rows, known) if len(rows) else ["it has no rows"]
+    if faults:
+        raise UserError(f"folds.csv can't be used: {listed(faults)}")
+    return rows.sort_values(list(COLUMNS), kind="stable", ignore_index=True)
+
+
+def _bad_repeats(rows: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    faults = []
+    for repeat, held_out in rows.groupby("repeat"):
+        times = held_out["patient_id"].value_counts().reindex(known.index, fill_value=0)
+        faults += [
+            f"repeat {repeat}: patient {patient_id} stands {n} times; once is expected"
+            for patient_id, n in times[times != 1].items()
+        ]
+        folds_of = held_out.groupby(known.loc[held_out["patient_id"], "person"].to_numpy())["fold"]
+        faults += [
+            f"repeat {repeat}: {person} and who may be the same person stand in different folds"
+            for person in folds_of.nunique().loc[lambda n: n > 1].index
+        ]
+        for fold, out in held_out.groupby("fold"):
+            left = known["label"].drop(out["patient_id"].unique()).astype(int)
+            few = [CLASSES[v] for v in (0, 1) if np.sum(left == v) < 2]
+            if few:
+                faults.append(
+                    f"repeat {repeat}, fold {fold}: leaves fewer than two {' and '.join(few)} "
+                    "patients to train on"
+                )
+    return faults

@@ -1,0 +1,129 @@
+"""Nested cross-validation of the classifiers: everything but the embedding inside each fold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, cpu_count, delayed
+from tqdm import tqdm
+
+from lymphocytosis.compute import start_fabric
+from lymphocytosis.mil.bags import Bags
+from lymphocytosis.mil.prediction import load_classifiers, predict_patients
+from lymphocytosis.mil.splits import draw_splits, labelled, numbers_of
+from lymphocytosis.mil.training import train_suite
+from lymphocytosis.mil.whitening import fit_whitening, whiten
+from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
+
+# What is compared: the classifier's inputs, and whether it learns from the true labels.
+SYSTEMS = {
+    "pictures": ("pictures", True),
+    "pictures + clinical": ("both", True),
+    "shuffled labels": ("both", False),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained inside a fold.
+
+    Attributes:
+        mil: the block `mil` of the parameters.
+        splits: the block `splits`; the inner splits are always drawn.
+        compute: the block `compute`.
+        seed: of inner splits and classifiers; each repeat adds 1000.
+    """
+
+    mil: MilParameters
+    splits: SplitParameters
+    compute: ComputeParameters
+    seed: int
+
+
+def predict_held_out(
+    bags: Bags, patients: pd.DataFrame, folds: pd.DataFrame, recipe: Recipe, title: str
+) -> pd.DataFrame:
+    """Train and predict every system in every fold; the held-out patients touch nothing.
+
+    Folds are trained side by side, one on each core: matrices this small leave the second core
+    idle. A classifier whose validation score can't be beaten any more is not trained further, the
+    training part is not scored where nothing depends on it, and the systems of a fold share one
+    whitening; none of this changes what is computed.
+
+    Args:
+        bags: every bag; patients are numbered as in `patients`.
+        patients: patient_id, subset, label, and others.
+        folds: repeat, fold, patient_id: who is held out when.
+        recipe: what is trained.
+        title: of the progress bar.
+
+    Returns:
+        system, repeat, fold, role, patient_id, split, view, probability. Role `held_out`: the
+        fold's patients, by the classifiers of all inner splits; role `inner`: the patients trained
+        on, each by the classifiers in whose validation part it was.
+    """
+    # A GPU does one fold after the other. Arrays reach the workers as memory maps, tensors don't.
+    on_cpu = start_fabric(recipe.compute).device.type == "cpu"
+    instances = bags.instances.numpy()
+    rest = replace(bags, instances=torch.empty(0))
+    grouped = folds.groupby(["repeat", "fold"])["patient_id"]
+    results = Parallel(n_jobs=cpu_count() if on_cpu else 1, return_as="generator")(
+        delayed(_predict_fold)(
+            instances, rest, patients, set(held_out), repeat, fold, recipe, on_cpu
+        )
+        for (repeat, fold), held_out in grouped
+    )
+    bar = tqdm(results, title, total=grouped.ngroups, leave=False, disable=None)
+    return pd.concat(list(bar), ignore_index=True)
+
+
+def _predict_fold(
+    instances: Any,
+    rest: Bags,
+    patients: pd.DataFrame,
+    held_out: set[str],
+    repeat: int,
+    fold: int,
+    recipe: Recipe,
+    on_cpu: bool,
+) -> pd.DataFrame:
+    if on_cpu:
+        torch.set_num_threads(1)
+    bags = replace(rest, instances=torch.from_numpy(np.array(instances)))
+    inside = labelled(patients)
+    inside = inside[~inside["patient_id"].isin(held_out)]
+    numbers = pd.Index(patients["patient_id"]).get_indexer(list(inside["patient_id"]))
+    mil = recipe.mil
+    if mil.components:
+        rows = torch.from_numpy(bags.rows_of(bags.of_patients(numbers)))
+        bags = whiten(bags, fit_whitening(bags.instances[rows], mil.components))
+        mil = mil.model_copy(update={"components": 0})
+    seed = recipe.seed + 1000 * (repeat - 1)
+    asked = pd.Index(patients["patient_id"]).get_indexer(sorted(held_out))
+    tables = []
+    for system, (inputs, true_labels) in SYSTEMS.items():
+        label = inside["label"].to_numpy(dtype=np.int64)
+        if not true_labels:
+            label = np.random.default_rng(seed + fold).permutation(label)
+        # The held-out patients' labels are not even there.
+        hidden = np.full(len(patients), -1)
+        hidden[numbers] = label
+        splits = draw_splits(
+            inside.assign(label=pd.array(label, dtype="Int8")), recipe.splits, seed
+        )
+        fabric = start_fabric(recipe.compute)
+        blind = replace(bags, label=hidden)
+        chosen = mil.model_copy(update={"inputs": inputs})
+        content, _ = train_suite(blind, patients, splits, chosen, seed, fabric, whole_history=False)
+        suite, blind = load_classifiers(content, blind, splits)
+        roles: Mapping[str, dict[int, Any]] = {
+            "held_out": dict.fromkeys(suite, asked),
+            "inner": {s: numbers_of(patients, splits, s, "validation") for s in suite},
+        }
+        for role, numbers_asked in roles.items():
+            predicted, _ = predict_patients(suite, blind, patients, numbers_asked, fabric)
+            tables.append(predicted.assign(system=system, role=role))
+    return pd.concat(tables, ignore_index=True).assign(repeat=repeat, fold=fold)

@@ -1,0 +1,52 @@
+"""Whitening instances: principal components, each brought to variance 1. No label is used.
+
+Neighbouring values of an embedding say much the same, and a few large ones drown the rest. With a
+hundred patients a classifier learns more from some hundred uncorrelated values.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lymphocytosis.mil.bags import Bags
+
+
+def fit_whitening(instances: Tensor, components: int) -> dict[str, Tensor]:
+    """Learn the components.
+
+    Args:
+        instances: (n, D) float32, of training patients.
+        components: how many are kept; at most D, and at most n - 1.
+
+    Returns:
+        mean (D,) and matrix (D, k), float32.
+    """
+    from sklearn.decomposition import PCA
+
+    values = instances.numpy()
+    # Each value counts alike: parts of an embedding may come from feature maps of other scales.
+    scale = values.std(axis=0, dtype=np.float64).clip(1e-12)
+    kept = min(components, values.shape[1], len(values) - 1)
+    pca = PCA(kept, svd_solver="covariance_eigh").fit((values - values.mean(axis=0)) / scale)
+    # Directions in which the instances hardly differ would be blown up to noise.
+    spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_[0]))
+    matrix = (pca.components_ / spread[:, None]).T / scale[:, None]
+    return {
+        "mean": torch.from_numpy(values.mean(axis=0)),
+        "matrix": torch.from_numpy(matrix.astype(np.float32)),
+    }
+
+
+def whiten(bags: Bags, whitening: dict[str, Tensor]) -> Bags:
+    """Whiten every instance.
+
+    Args:
+        bags: instances (n, D).
+        whitening: as `fit_whitening` returns it.
+
+    Returns:
+        The same bags, instances (n, k).
+    """
+    return replace(bags, instances=(bags.instances - whitening["mean"]) @ whitening["matrix"])
