@@ -2,7 +2,15 @@
 
 from kedro.pipeline import Pipeline
 
-from lymphocytosis.pipelines import classify, embed, ensemble, ingest, simulate, ssl_pretrain
+from lymphocytosis.pipelines import (
+    classify,
+    embed,
+    ensemble,
+    evaluate,
+    ingest,
+    simulate,
+    ssl_pretrain,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -23,4 +31,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": sum(method.values(), start=Pipeline([])),
         "simulate": simulate.create_pipeline(),
         **method,
+        "evaluate": evaluate.create_pipeline(),
     }

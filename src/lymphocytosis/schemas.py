@@ -17,6 +17,7 @@ def _table(
 patients = _table(
     {
         "patient_id": _id,
+        "person": _id,
         "subset": pa.Column(str, pa.Check.isin(["train", "test"])),
         "label": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
         "age_years": pa.Column("int16", pa.Check.in_range(0, 120)),
@@ -67,9 +68,9 @@ classifier_history = _table(
     {
         "epoch": pa.Column(int, pa.Check.ge(1)),
         "loss": pa.Column(float, pa.Check.ge(0)),
-        "train_balanced_accuracy": pa.Column(float, _share),
+        "train_balanced_accuracy": pa.Column(float, _share, nullable=True),
         "validation_balanced_accuracy": pa.Column(float, _share),
-        "learning_rate": pa.Column(float, pa.Check.gt(0)),
+        "learning_rate": pa.Column(float, pa.Check.gt(0), nullable=True),
         "kept": pa.Column(bool),
         "split": _split,
     },
@@ -86,6 +87,17 @@ predictions = _table(
     unique=["patient_id", "split", "view"],
 )
 
+cell_weights = _table(
+    {
+        "patient_id": _id,
+        "image_id": _id,
+        "split": _split,
+        "view": pa.Column(str, pa.Check.isin(["original", "horizontal", "vertical"])),
+        "weight": pa.Column(float, _share),
+    },
+    unique=["patient_id", "image_id", "split", "view"],
+)
+
 statistics = _table(
     {
         "patient_id": _id,
@@ -95,6 +107,88 @@ statistics = _table(
         "min": pa.Column(float, _share),
     },
     unique=["patient_id"],
+)
+
+evaluation_folds = _table(
+    {"repeat": _split, "fold": _split, "patient_id": _id}, unique=["repeat", "patient_id"]
+)
+
+control_predictions = _table(
+    {
+        "method": _id,
+        "repeat": _split,
+        "fold": _split,
+        "patient_id": _id,
+        "probability": pa.Column(float, _share),
+        "threshold": pa.Column(float, _share),
+    },
+    unique=["method", "repeat", "patient_id"],
+)
+
+classifier_predictions = _table(
+    {
+        "size": pa.Column(str, pa.Check.isin(["large", "small"])),
+        "system": _id,
+        "repeat": _split,
+        "fold": _split,
+        "role": pa.Column(str, pa.Check.isin(["held_out", "inner"])),
+        "patient_id": _id,
+        "split": _split,
+        "view": pa.Column(str, pa.Check.isin(["original", "horizontal", "vertical"])),
+        "probability": pa.Column(float, _share),
+    },
+    unique=["size", "system", "repeat", "fold", "role", "patient_id", "split", "view"],
+)
+
+nested_predictions = _table(
+    {
+        "method": _id,
+        "repeat": _split,
+        "fold": _split,
+        "patient_id": _id,
+        "probability": pa.Column(float, _share),
+        "threshold": pa.Column(float, _share),
+        "sa_corrected": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
+        "sa_as_printed": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
+        "person": _id,
+        "label": _decision,
+        "decision": _decision,
+        "referral": _decision,
+    },
+    unique=["method", "repeat", "patient_id"],
+)
+
+_difference = pa.Column(float, pa.Check.in_range(-1, 1), nullable=True)
+evaluation = _table(
+    {
+        "method": _id,
+        "rule": pa.Column(
+            str, pa.Check.isin(["0.5", "SA corrected", "SA as printed", "referral"]), nullable=True
+        ),
+        "metric": pa.Column(
+            str,
+            pa.Check.isin(
+                [
+                    "balanced_accuracy",
+                    "sensitivity",
+                    "specificity",
+                    "auc",
+                    "brier",
+                    "calibration_error",
+                ]
+            ),
+        ),
+        "value": pa.Column(float, _share),
+        "low": pa.Column(float, _share),
+        "high": pa.Column(float, _share),
+        "spread": pa.Column(float, _share, nullable=True),
+        "difference": _difference,
+        "difference_low": _difference,
+        "difference_high": _difference,
+        "patients": pa.Column(int, pa.Check.ge(1)),
+        "repeats": pa.Column(int, pa.Check.ge(1)),
+    },
+    unique=["method", "rule", "metric"],
 )
 
 decisions = _table({"patient_id": _id, "decision": _decision}, unique=["patient_id"])

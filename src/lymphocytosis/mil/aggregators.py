@@ -54,6 +54,8 @@ def _equal_weights(bag: Tensor, n_bags: int) -> Tensor:
 class Mean(nn.Module):
     """The mean of a bag (paper, equation 10)."""
 
+    out_width: int
+
     def __init__(self, width: int) -> None:
         """Make the aggregator.
 
@@ -114,6 +116,8 @@ class Max(Mean):
 class Attention(nn.Module):
     """Weights from a small network (Ilse et al. 2018, equation 8): softmax of w' tanh(V h)."""
 
+    out_width: int
+
     def __init__(self, width: int) -> None:
         """Make the aggregator.
 
@@ -166,6 +170,8 @@ class Transformer(nn.Module):
     its cells have no place on the slide, so nothing stands for positions.
     """
 
+    out_width: int
+
     def __init__(self, width: int) -> None:
         """Make the aggregator; see `Attention`.
 
@@ -198,7 +204,8 @@ class Transformer(nn.Module):
         return pooled.squeeze(1), unpacked
 
 
-AGGREGATORS = {
+Aggregator = Mean | Attention | Transformer
+AGGREGATORS: dict[str, type[Aggregator]] = {
     "mean": Mean,
     "mean_and_spread": MeanAndSpread,
     "max": Max,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lymphocytosis.mil.aggregators import AGGREGATORS
+from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator
 from lymphocytosis.mil.bags import Batch
 from lymphocytosis.parameters import MilParameters
 
@@ -83,7 +83,7 @@ class PatientClassifier(nn.Module):
         self.special_embedding = nn.Sequential(
             nn.Linear(in_dim, mil.embedding_width), nn.BatchNorm1d(mil.embedding_width), nn.ReLU()
         )
-        self.aggregator = AGGREGATORS[mil.aggregator](mil.embedding_width)
+        self.aggregator: Aggregator = AGGREGATORS[mil.aggregator](mil.embedding_width)
         pooled_width = self.aggregator.out_width
         widths = [pooled_width + 2 * (self.fusion == "concatenation"), *mil.hidden_widths]
         layers: list[nn.Module] = []

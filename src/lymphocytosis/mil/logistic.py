@@ -5,7 +5,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from lymphocytosis.mil.aggregators import AGGREGATORS
+from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator
 from lymphocytosis.mil.bags import Batch
 from lymphocytosis.mil.classifier import Output, logged
 from lymphocytosis.parameters import MilParameters
@@ -33,7 +33,7 @@ class LogisticClassifier(nn.Module):
         """
         super().__init__()
         self.mil = mil
-        self.aggregator = AGGREGATORS[mil.aggregator](in_dim)
+        self.aggregator: Aggregator = AGGREGATORS[mil.aggregator](in_dim)
         width = self.aggregator.out_width
         self.register_buffer("pooled_mean", torch.zeros(width))
         self.register_buffer("clinical_mean", torch.zeros(2))

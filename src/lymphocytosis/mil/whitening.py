@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from lymphocytosis.mil.bags import Bags
@@ -23,19 +24,15 @@ def fit_whitening(instances: Tensor, components: int) -> dict[str, Tensor]:
     Returns:
         mean (D,) and matrix (D, k), float32.
     """
-    from sklearn.decomposition import PCA
-
-    values = instances.numpy()
-    # Each value counts alike: parts of an embedding may come from feature maps of other scales.
-    scale = values.std(axis=0, dtype=np.float64).clip(1e-12)
+    # In float64: the covariance is summed over thousands of instances.
+    values = instances.numpy().astype(np.float64)
     kept = min(components, values.shape[1], len(values) - 1)
-    pca = PCA(kept, svd_solver="covariance_eigh").fit((values - values.mean(axis=0)) / scale)
+    pca = PCA(kept, svd_solver="covariance_eigh").fit(values)
     # Directions in which the instances hardly differ would be blown up to noise.
     spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_[0]))
-    matrix = (pca.components_ / spread[:, None]).T / scale[:, None]
     return {
-        "mean": torch.from_numpy(values.mean(axis=0)),
-        "matrix": torch.from_numpy(matrix.astype(np.float32)),
+        "mean": torch.from_numpy(pca.mean_.astype(np.float32)),
+        "matrix": torch.from_numpy((pca.components_ / spread[:, None]).T.astype(np.float32)),
     }
 
 

@@ -1,0 +1,197 @@
+"""Nodes of the evaluate pipeline.
+
+`mil` and `encoders` are imported inside the nodes: registering pipelines must not wait for torch.
+"""
+
+import logging
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from lymphocytosis.cohort.clinical import table_traces
+from lymphocytosis.decision.controls import predict_controls
+from lymphocytosis.decision.evidence import describe_evaluation, measure, warn
+from lymphocytosis.decision.rules import decide_by_sa, summarise
+from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+from lymphocytosis.parameters import (
+    ComputeParameters,
+    EvaluationParameters,
+    MilParameters,
+    SplitParameters,
+)
+from lymphocytosis.pipelines.sizes import SIZES, select_embedding
+
+logger = logging.getLogger(__name__)
+
+
+def make_folds(
+    patients: pd.DataFrame, supplied_folds: pd.DataFrame | None, evaluation: EvaluationParameters
+) -> pd.DataFrame:
+    """Draw the outer folds, or take the user's.
+
+    Args:
+        patients: patient_id, person, subset, label, and others.
+        supplied_folds: the user's own table, or None.
+        evaluation: the block `evaluation` of the parameters.
+
+    Returns:
+        repeat, fold, patient_id.
+    """
+    from lymphocytosis.mil.folds import draw_folds, take_supplied_folds
+
+    if evaluation.source == "supplied":
+        return take_supplied_folds(supplied_folds, patients)
+    return draw_folds(patients, evaluation)
+
+
+def predict_by_controls(
+    patients: pd.DataFrame,
+    clinical_annotation: pd.DataFrame,
+    evaluation_folds: pd.DataFrame,
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Predict held-out patients without any picture; see `predict_controls`."""
+    return predict_controls(
+        patients,
+        table_traces(clinical_annotation),
+        evaluation_folds,
+        evaluation.wanted_sensitivity,
+        evaluation.seed,
+    )
+
+
+def predict_by_classifiers(
+    embeddings: pa.Table,
+    patients: pd.DataFrame,
+    evaluation_folds: pd.DataFrame,
+    mil: MilParameters,
+    splits: SplitParameters,
+    compute: ComputeParameters,
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Train and predict, inside each outer fold, all that needs pictures.
+
+    Args:
+        embeddings: patient_id, image_id, view, large, small.
+        patients: labels and clinical values.
+        evaluation_folds: repeat, fold, patient_id.
+        mil: the block `mil` of the parameters.
+        splits: the block `splits`.
+        compute: the block `compute`.
+        evaluation: the block `evaluation`.
+
+    Returns:
+        size, system, repeat, fold, role, patient_id, split, view, probability; see
+        `predict_held_out`.
+    """
+    from lymphocytosis.mil.bags import gather_bags
+    from lymphocytosis.mil.nested import Recipe, predict_held_out
+
+    recipe = Recipe(mil, splits, compute, evaluation.seed)
+    tables = []
+    for size in SIZES:
+        bags = gather_bags(select_embedding(embeddings, size), patients)
+        predicted = predict_held_out(bags, patients, evaluation_folds, recipe, size)
+        tables.append(predicted.assign(size=size))
+    return pd.concat(tables, ignore_index=True)
+
+
+def join_predictions(
+    control_predictions: pd.DataFrame,
+    classifier_predictions: pd.DataFrame,
+    patients: pd.DataFrame,
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Bring every method to one row for each repeat and patient.
+
+    Args:
+        control_predictions: as `predict_controls` returns them.
+        classifier_predictions: as `predict_by_classifiers` returns them.
+        patients: patient_id, person, label, and others.
+        evaluation: tells the wanted sensitivity.
+
+    Returns:
+        method, repeat, fold, patient_id, person, label, probability, threshold (for a referral),
+        decision (at 0.5), referral, sa_corrected and sa_as_printed (null for controls).
+    """
+    label = patients.set_index("patient_id")["label"]
+    tables = [control_predictions]
+    keys = ["size", "system", "repeat", "fold"]
+    for (size, system, repeat, fold), rows in classifier_predictions.groupby(keys, sort=False):
+        inner, held_out = (summarise(rows[rows["role"] == role]) for role in ("inner", "held_out"))
+        threshold = threshold_for_sensitivity(
+            label.loc[inner["patient_id"]].to_numpy(dtype=int),
+            inner["mean"].to_numpy(),
+            evaluation.wanted_sensitivity,
+        )
+        tables.append(
+            pd.DataFrame(
+                {
+                    "method": f"{size}, {system}",
+                    "repeat": repeat,
+                    "fold": fold,
+                    "patient_id": held_out["patient_id"],
+                    "probability": held_out["mean"],
+                    "threshold": threshold,
+                    "sa_corrected": decide_by_sa(held_out, "corrected")["decision"],
+                    "sa_as_printed": decide_by_sa(held_out, "as_printed")["decision"],
+                }
+            )
+        )
+    joined = pd.concat(tables, ignore_index=True)
+    whose = patients.set_index("patient_id").loc[joined["patient_id"], ["person", "label"]]
+    return joined.assign(
+        person=whose["person"].to_numpy(),
+        label=whose["label"].to_numpy(),
+        decision=joined["probability"] >= 0.5,
+        referral=joined["probability"] >= joined["threshold"],
+    ).astype(
+        {
+            "label": "int8",
+            "decision": "int8",
+            "referral": "int8",
+            "sa_corrected": "Int8",
+            "sa_as_printed": "Int8",
+        }
+    )
+
+
+def measure_evidence(
+    nested_predictions: pd.DataFrame, autoencoder: dict[str, Any], evaluation: EvaluationParameters
+) -> tuple[pd.DataFrame, str]:
+    """Score every method, compare it with clinical values alone, and say in words what follows.
+
+    Args:
+        nested_predictions: as `join_predictions` returns them.
+        autoencoder: the packed encoder; it tells which pictures it was trained on.
+        evaluation: the block `evaluation` of the parameters.
+
+    Returns:
+        The evaluation table; and its summary in Markdown, warnings first.
+    """
+    table = measure(
+        nested_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
+    )
+    warnings = warn(table)
+    summary = describe_evaluation(table, warnings, _what_encoder_saw(autoencoder, evaluation))
+    logger.info("evaluation\n%s", summary)
+    for warning in warnings:
+        logger.warning(warning)
+    return table, summary
+
+
+def _what_encoder_saw(autoencoder: dict[str, Any], evaluation: EvaluationParameters) -> str:
+    pretext = autoencoder["parameters"]["pretext"]
+    if pretext["name"] == "frozen":
+        return "The encoder is frozen: it was trained elsewhere, on other pictures than these."
+    if evaluation.pretraining == "each_fold":
+        return (
+            f"The encoder was pretrained anew for each fold (pretext.name {pretext['name']}) and "
+            "never saw a picture of the patients held out."
+        )
+    return (
+        f"The encoder was pretrained once (pretext.name {pretext['name']}, pretext.images "
+        f"{pretext['images']}), on the pictures of held-out patients too, without labels, as in "
+        "the paper."
+    )

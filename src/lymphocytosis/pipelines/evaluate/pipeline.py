@@ -1,0 +1,80 @@
+"""Wiring of the evaluate pipeline."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from lymphocytosis.pipelines.evaluate.figures import (
+    plot_calibration,
+    plot_curves,
+    plot_differences,
+)
+from lymphocytosis.pipelines.evaluate.nodes import (
+    join_predictions,
+    make_folds,
+    measure_evidence,
+    predict_by_classifiers,
+    predict_by_controls,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Wire ready embeddings and patients to the evidence: tables, words and figures."""
+    return pipeline(
+        [
+            node(
+                make_folds,
+                inputs=["patients", "supplied_folds", "params:evaluation"],
+                outputs="evaluation_folds",
+            ),
+            node(
+                predict_by_controls,
+                inputs=[
+                    "patients",
+                    "clinical_annotation",
+                    "evaluation_folds",
+                    "params:evaluation",
+                ],
+                outputs="control_predictions",
+            ),
+            node(
+                predict_by_classifiers,
+                inputs=[
+                    "embeddings",
+                    "patients",
+                    "evaluation_folds",
+                    "params:mil",
+                    "params:splits",
+                    "params:compute",
+                    "params:evaluation",
+                ],
+                outputs="classifier_predictions",
+                tags="gpu",
+            ),
+            node(
+                join_predictions,
+                inputs=[
+                    "control_predictions",
+                    "classifier_predictions",
+                    "patients",
+                    "params:evaluation",
+                ],
+                outputs="nested_predictions",
+            ),
+            node(
+                measure_evidence,
+                inputs=["nested_predictions", "autoencoder", "params:evaluation"],
+                outputs=["evaluation", "evaluation_summary"],
+            ),
+            node(
+                plot_curves,
+                inputs=["nested_predictions", "params:evaluation"],
+                outputs="evaluation_curves",
+            ),
+            node(
+                plot_calibration,
+                inputs=["nested_predictions", "params:evaluation"],
+                outputs="evaluation_calibration",
+            ),
+            node(plot_differences, inputs="evaluation", outputs="evaluation_differences"),
+        ],
+        tags="evaluate",
+    )
