@@ -103,6 +103,14 @@ def test_an_impossible_size_is_refused(packed, key, value):
         unpack(packed)
 
 
+@pytest.mark.parametrize("packed", ["igpt"], indirect=True)
+def test_sizes_beyond_what_the_file_holds_take_no_memory(packed):
+    # 77 thousand million weights: more than 300 GB.
+    packed["parameters"]["pretext"]["igpt"] |= {"layers": 96, "width": 8192}
+    with pytest.raises(UserError, match="can't be rebuilt"):
+        unpack(packed)
+
+
 @pytest.mark.parametrize("key", ["source_size", "crop", "size"])
 def test_pictures_of_another_shape_are_refused(key):
     other = IMAGE.model_copy(update={key: getattr(IMAGE, key) + 10})

@@ -3,6 +3,8 @@
 from hashlib import sha256
 from typing import Any
 
+import torch
+
 from lymphocytosis.encoders.autoencoder import AutoEncoder
 from lymphocytosis.encoders.encoder import Encoder
 from lymphocytosis.encoders.igpt import IGPT
@@ -76,12 +78,14 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
         model: Embedder
         if kind == "igpt":
             igpt = IgptParameters.model_validate(checkpoint["parameters"]["pretext"]["igpt"])
-            model = IGPT(igpt, encoder.small_dim)
+            # Its sizes come from the file: no memory is taken for more than the file itself holds.
+            with torch.device("meta"):
+                model = IGPT(igpt, encoder.small_dim)
         elif kind == "autoencoder":
             model = AutoEncoder(Encoder(encoder.name, image.size), encoder.small_dim, image.size)
         else:
             model = PooledEncoder(Encoder(encoder.name, image.size), encoder.small_dim)
-        model.load_state_dict(checkpoint["state_dict"])
+        model.load_state_dict(checkpoint["state_dict"], assign=kind == "igpt")
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"The catalog entry 'autoencoder' can't be rebuilt: {brief(error)}. "
