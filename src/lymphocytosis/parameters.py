@@ -92,10 +92,62 @@ class EncoderParameters(_Block):
         return self
 
 
+class JitterParameters(_Block):
+    """How two views of a picture differ, beside flips and turns, in simclr and vicreg; 0 is not."""
+
+    shift: float = Field(ge=0, le=0.1, description="Farthest move, as a share of the side.")
+    scale: float = Field(ge=0, le=0.2, description="Enlarged or shrunk by up to this share.")
+    brightness: float = Field(ge=0, le=0.8, description="Factor from 1 - this to 1 + this.")
+    contrast: float = Field(ge=0, le=0.8, description="The same, about the picture's mean grey.")
+    saturation: float = Field(ge=0, le=0.8, description="The same, about each pixel's grey.")
+    stain: float = Field(
+        ge=0, le=0.5, description="Each channel's optical density is scaled by 1 - this to 1 + "
+        "this, and moved by up to this."
+    )  # fmt: skip
+    blur: float = Field(ge=0, le=5, description="Widest Gaussian blur, its sigma in pixels.")
+
+
+class SimclrParameters(_Block):
+    """SimCLR's loss and projection head (Chen et al. 2020)."""
+
+    temperature: float = Field(gt=0, le=10)
+    hidden_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
+    output_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
+
+
+class VicregParameters(_Block):
+    """VICReg's loss and projection head (Bardes et al. 2022)."""
+
+    invariance: float = Field(ge=0, le=1000, description="Weight of the views' difference.")
+    variance: float = Field(ge=0, le=1000, description="Weight of deviations below 1.")
+    covariance: float = Field(ge=0, le=1000, description="Weight of covariances.")
+    hidden_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
+    output_width: int = Field(ge=2, le=16_384, description="Of the projection head.")
+
+
+class IgptParameters(_Block):
+    """iGPT's pictures and its transformer (Chen et al. 2020, reference 10 of the paper)."""
+
+    side: int = Field(ge=2, le=128, description="Pixels to which a picture's side is shrunk.")
+    colours: int = Field(ge=2, le=4096, description="Colours of the palette.")
+    layers: int = Field(ge=2, le=96, description="The embedding needs a layer in the middle.")
+    width: int = Field(ge=1, le=8192)
+    heads: int = Field(ge=1, le=128)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "IgptParameters":
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) is no multiple of heads ({self.heads})")
+        return self
+
+
 class PretextParameters(_Block):
     """The pretext task and its training (paper, sections 2.1.1 and 3.1)."""
 
-    name: Literal["autoencoder"] = Field(description="The pretext task.")
+    name: Literal["autoencoder", "frozen", "simclr", "vicreg", "igpt"] = Field(
+        description="The pretext task: reconstruction (the paper); none, the pretrained encoder as "
+        "it is; two joint-embedding tasks; prediction of pixels."
+    )
     images: Literal["all", "train"] = Field(
         description="all: pictures of train and test patients; train: of train patients only."
     )
@@ -110,6 +162,19 @@ class PretextParameters(_Block):
         description="Weights kept: of the last epoch, or of the epoch of lowest training loss."
     )
     early_epoch: int = Field(ge=1, description="The first of the two epochs that are pictured.")
+    jitter: JitterParameters
+    simclr: SimclrParameters
+    vicreg: VicregParameters
+    igpt: IgptParameters
+
+    @model_validator(mode="after")
+    def _pictures_to_compare(self) -> "PretextParameters":
+        if self.name in ("simclr", "vicreg") and self.batch_size < 2:
+            raise ValueError(
+                f"name is {self.name!r}, which compares the pictures of a batch, and batch_size "
+                "is 1; 2 or more are needed"
+            )
+        return self
 
 
 class SplitParameters(_Block):
@@ -278,6 +343,21 @@ class Parameters(_Block):
     def _views_once(self) -> "Parameters":
         if len(set(self.views)) < len(self.views):
             raise ValueError(f"views names one view twice: {', '.join(self.views)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pretext_fits(self) -> "Parameters":
+        if self.pretext.name == "frozen" and self.encoder.weights == "random":
+            raise ValueError(
+                "pretext.name is 'frozen', which trains nothing, and encoder.weights is 'random': "
+                "no part of the encoder would have learnt anything. Set encoder.weights to timm, "
+                "package or the path of a .pth or .pt file, or choose another pretext.name"
+            )
+        if self.pretext.name == "igpt" and self.pretext.igpt.side > self.image.size:
+            raise ValueError(
+                f"pretext.igpt.side ({self.pretext.igpt.side}) is larger than image.size "
+                f"({self.image.size}); iGPT shrinks pictures"
+            )
         return self
 
 

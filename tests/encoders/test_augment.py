@@ -1,9 +1,13 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from torchvision.transforms.v2 import functional
 
-from lymphocytosis.encoders.augment import flip_and_turn
+from lymphocytosis.encoders.augment import blur, flip_and_turn, jitter, recolour, restain
+from lymphocytosis.parameters import JitterParameters
 
 
 def dihedral(picture):
@@ -40,3 +44,81 @@ def test_upright_is_drawn_as_often_as_its_weight_says():
 def test_same_seed_same_draws():
     assert drawn(50, seed=3)[1] == drawn(50, seed=3)[1]
     assert drawn(50, seed=3)[1] != drawn(50, seed=4)[1]
+
+
+class TestJitter:
+    @pytest.fixture
+    def images(self):
+        return torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def strengths(self, **changes):
+        none = dict.fromkeys(JitterParameters.model_fields, 0)
+        return JitterParameters(**(none | changes))
+
+    def jittered(self, images, seed=0, **changes):
+        return jitter(images, self.strengths(**changes), torch.Generator().manual_seed(seed))
+
+    def test_no_strength_changes_nothing(self, images):
+        torch.testing.assert_close(self.jittered(images), images, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("name", list(JitterParameters.model_fields))
+    def test_each_strength_changes_each_picture_by_a_draw_of_its_own(self, images, name):
+        alike = images[:1].expand(6, -1, -1, -1)
+        strength = {name: 1.0 if name == "blur" else 0.1}
+        changed = self.jittered(alike, **strength)
+        assert changed.shape == images.shape
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+        assert len(torch.unique(changed.flatten(1), dim=0)) == 6
+        assert torch.equal(changed, self.jittered(alike, **strength))
+        assert not torch.equal(changed, self.jittered(alike, seed=1, **strength))
+
+    def test_the_cell_stays_in_the_picture(self):
+        # A disc of the middle half of the side: at the strongest, all of it must still be there.
+        places = torch.linspace(-1, 1, 64)
+        disc = (places[:, None] ** 2 + places**2 < 0.25).float().expand(200, 3, 64, 64)
+        moved = self.jittered(disc, shift=0.1, scale=0.2)
+        edge = torch.cat([moved[..., 0], moved[..., -1], moved[..., 0, :], moved[..., -1, :]])
+        assert edge.max() == 0
+        areas = moved[:, 0].sum(dim=(1, 2)) / disc[0, 0].sum()
+        assert areas.min() > 0.78**2
+        assert areas.max() < 1.22**2
+
+    def test_stain_scales_optical_density(self):
+        colour = torch.tensor([0.8, 0.4, 0.6])[None, :, None, None]
+        scale = torch.tensor([1.1, 0.9, 1.0])[None, :, None, None]
+        shift = torch.tensor([0.0, 0.05, -0.05])[None, :, None, None]
+        light = (255 * colour.numpy() + 1) / 256  # the share of light that passes
+        expected = (light ** scale.numpy()) * np.exp(-shift.numpy())
+        passes = (255 * restain(colour, scale, shift).numpy() + 1) / 256
+        np.testing.assert_allclose(passes, expected, rtol=1e-5)
+
+    def test_white_stays_white_whatever_the_amount_of_stain(self):
+        white = torch.ones(4, 3, 2, 2)
+        scale = torch.rand(4, 3, 1, 1) + 0.5
+        torch.testing.assert_close(restain(white, scale, torch.zeros(4, 3, 1, 1)), white)
+
+    def test_colours_change_as_in_torchvision(self, images):
+        factors = torch.tensor([0.8, 0.9, 1.0, 1.1, 1.2, 1.3])
+        one = torch.ones(6)
+        for position, adjust in enumerate(
+            (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
+        ):
+            three = [one, one, one]
+            three[position] = factors
+            changed = recolour(images, *(values[:, None, None, None] for values in three))
+            expected = torch.stack(
+                [adjust(i, f) for i, f in zip(images, factors.tolist(), strict=True)]
+            )
+            torch.testing.assert_close(changed, expected, rtol=0, atol=2e-3)
+
+    def test_blur_is_scipys_gaussian(self, images):
+        sigma = torch.tensor([0.0, 0.3, 0.5, 0.7, 0.9, 1.0])
+        blurred = blur(images, sigma[:, None, None, None], 3)
+        for picture, given, width in zip(images, blurred, sigma.tolist(), strict=True):
+            expected = (
+                gaussian_filter(picture.numpy(), width, axes=(1, 2), mode="mirror", radius=3)
+                if width
+                else picture.numpy()
+            )
+            np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)

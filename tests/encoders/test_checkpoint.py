@@ -1,42 +1,78 @@
+import numpy as np
 import pytest
 import torch
 
-from lymphocytosis.encoders.checkpoint import check_same_pictures, pack, unpack
+from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, pack, unpack
+from lymphocytosis.encoders.igpt import build_igpt
+from lymphocytosis.encoders.pooled import build_frozen, build_pooled_encoder
 from lymphocytosis.encoders.pretrain import build_autoencoder
 from lymphocytosis.errors import UserError
-from lymphocytosis.parameters import EncoderParameters, ImageParameters, PretextParameters
+from lymphocytosis.parameters import EncoderParameters, ImageParameters
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
 IMAGE = ImageParameters(
     source_size=224, crop=112, size=64,
     unreadable="leave_out", other_size="convert", other_mode="convert",
 )  # fmt: skip
-PRETEXT = PretextParameters(
-    name="autoencoder", images="all", epochs=1, batch_size=4, learning_rate=0.002,
-    reduction="mean", upright_weight=1, keep="last", early_epoch=1,
-)  # fmt: skip
+KINDS = ["autoencoder", "frozen", "simclr", "vicreg", "igpt"]
+
+
+def build(pretext):
+    """The model that the task of this name embeds with."""
+    if pretext.name == "autoencoder":
+        return build_autoencoder(ENCODER, 64, 0)
+    if pretext.name == "frozen":
+        return build_frozen(ENCODER, 64, 0)
+    if pretext.name == "igpt":
+        images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+        return build_igpt(pretext.igpt, ENCODER.small_dim, images, np.arange(3), 0)
+    pooled = build_pooled_encoder(ENCODER, 64, 0)
+    pooled.mean.fill_(0.25)  # as pretrained weights would fill it
+    return pooled
 
 
 @pytest.fixture
-def packed():
-    state = build_autoencoder(ENCODER, 64, 0).state_dict()
-    return pack(dict(state), ENCODER, IMAGE, PRETEXT, seed=3)
+def packed(request, pretext_parameters):
+    pretext = pretext_parameters(name=getattr(request, "param", "autoencoder"))
+    return pack(dict(build(pretext).state_dict()), ENCODER, IMAGE, pretext, seed=3)
 
 
-def test_the_rebuilt_model_embeds_the_same(packed):
-    original = build_autoencoder(ENCODER, 64, 0).eval()
-    rebuilt, image = unpack(packed)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rebuilt_model_embeds_the_same(pretext_parameters, tmp_path, kind):
+    pretext = pretext_parameters(name=kind)
+    original = build(pretext).eval()
+    packed = pack(dict(original.state_dict()), ENCODER, IMAGE, pretext, seed=3)
+    torch.save(packed, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=True)
+    rebuilt, image = unpack(loaded)
     images = torch.rand(2, 3, 64, 64)
     assert image == IMAGE
     assert not rebuilt.training
-    assert torch.equal(rebuilt.embed(images)[1], original.embed(images)[1])
+    for then, now in zip(original.embed(images), rebuilt.embed(images), strict=True):
+        assert torch.equal(then, now)
+    assert rebuilt.embed(images)[1].shape == (2, 8)
+    assert fingerprint(loaded) == fingerprint(packed)
 
 
-def test_another_kind_of_model_is_refused():
+def test_the_fingerprint_heeds_the_tasks_own_block_and_no_others(pretext_parameters):
+    def of(name, **changes):
+        pretext = pretext_parameters(name=name, **changes)
+        return fingerprint(pack({}, ENCODER, IMAGE, pretext, seed=3))
+
+    other = {"igpt": {"side": 4, "colours": 8, "layers": 2, "width": 8, "heads": 2}}
+    assert of("igpt") != of("igpt", **other)
+    assert of("autoencoder") == of("autoencoder", **other)
+    assert of("simclr") == of("simclr", **other)
+    assert of("frozen") != of("autoencoder")
+
+
+@pytest.mark.parametrize("kind", ["classifiers", "", None, ["igpt"], {"igpt": 1}, 1])
+def test_another_kind_of_model_is_refused(kind):
     with pytest.raises(UserError, match="another kind of model"):
-        unpack({"kind": "classifiers"})
+        unpack({"kind": kind})
 
 
+@pytest.mark.parametrize("packed", KINDS, indirect=True)
 @pytest.mark.parametrize("spoil", ["parameters", "state_dict"])
 def test_a_part_that_is_missing_is_refused(packed, spoil):
     del packed[spoil]
@@ -44,8 +80,33 @@ def test_a_part_that_is_missing_is_refused(packed, spoil):
         unpack(packed)
 
 
-def test_a_state_dict_of_another_architecture_is_refused(packed):
-    del packed["state_dict"]["narrow.bias"]
+@pytest.mark.parametrize("packed", KINDS, indirect=True)
+@pytest.mark.parametrize("content", [{}, {1: torch.zeros(1)}, {"a": 1}, [], None, torch.zeros(2)])
+def test_a_state_dict_that_is_none_of_the_models_is_refused(packed, content):
+    packed["state_dict"] = content
+    with pytest.raises(UserError, match="can't be rebuilt"):
+        unpack(packed)
+
+
+@pytest.mark.parametrize("packed", KINDS, indirect=True)
+def test_the_state_dict_of_another_kind_is_refused(packed):
+    packed["kind"] = "autoencoder" if packed["kind"] == "igpt" else "igpt"
+    with pytest.raises(UserError, match="can't be rebuilt"):
+        unpack(packed)
+
+
+@pytest.mark.parametrize("packed", ["igpt"], indirect=True)
+@pytest.mark.parametrize(("key", "value"), [("layers", 10**9), ("width", 17), ("side", "8")])
+def test_an_impossible_size_is_refused(packed, key, value):
+    packed["parameters"]["pretext"]["igpt"][key] = value
+    with pytest.raises(UserError, match="can't be rebuilt"):
+        unpack(packed)
+
+
+@pytest.mark.parametrize("packed", ["igpt"], indirect=True)
+def test_sizes_beyond_what_the_file_holds_take_no_memory(packed):
+    # 77 thousand million weights: more than 300 GB.
+    packed["parameters"]["pretext"]["igpt"] |= {"layers": 96, "width": 8192}
     with pytest.raises(UserError, match="can't be rebuilt"):
         unpack(packed)
 

@@ -4,21 +4,13 @@ import torch
 
 from lymphocytosis.encoders.augment import flip_and_turn
 from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
+from lymphocytosis.encoders.tasks import autoencoder_task
 from lymphocytosis.errors import UserError
-from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
 COMPUTE = ComputeParameters(accelerator="cpu", precision="32-true", embed_batch_size=4)
 SHOWN = np.array([0, 3])
-
-
-def pretext(**changes):
-    paper = {
-        "name": "autoencoder", "images": "all", "epochs": 2, "batch_size": 4,
-        "learning_rate": 0.002, "reduction": "mean", "upright_weight": 1.0, "keep": "last",
-        "early_epoch": 1,
-    }  # fmt: skip
-    return PretextParameters(**(paper | changes))
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +21,17 @@ def images():
     return (ramp * colour).astype(np.uint8)
 
 
-def run(images, seed=0, rows=None, **changes):
-    rows = np.arange(len(images)) if rows is None else rows
-    model = build_autoencoder(ENCODER, 64, seed)
-    return pretrain(model, images, rows, SHOWN, pretext(**changes), COMPUTE, seed)
+@pytest.fixture(scope="module")
+def run(pretext_parameters):
+    """A function that trains the autoencoder."""
+
+    def train(images, seed=0, rows=None, **changes):
+        rows = np.arange(len(images)) if rows is None else rows
+        pretext = pretext_parameters(**changes)
+        task = autoencoder_task(build_autoencoder(ENCODER, 64, seed), pretext)
+        return pretrain(task, images, rows, SHOWN, pretext, COMPUTE, seed)
+
+    return train
 
 
 def plain_loop(images, epochs, batch_size, reduction):
@@ -59,7 +58,7 @@ def plain_loop(images, epochs, batch_size, reduction):
 
 class TestTraining:
     @pytest.mark.parametrize("reduction", ["mean", "sum"])
-    def test_it_equals_a_plain_loop(self, images, reduction):
+    def test_it_equals_a_plain_loop(self, run, images, reduction):
         trained = run(images, reduction=reduction)
         state, losses = plain_loop(images, epochs=2, batch_size=4, reduction=reduction)
         np.testing.assert_allclose(trained.history["loss"], losses, rtol=1e-4)
@@ -68,24 +67,24 @@ class TestTraining:
         for name in (f"decoder.blocks.{i}.1.weight" for i in range(5)):
             torch.testing.assert_close(trained.state[name], state[name], rtol=1e-3, atol=1e-4)
 
-    def test_the_loss_falls(self, images):
+    def test_the_loss_falls(self, run, images):
         losses = run(images, epochs=12, learning_rate=0.01).history["loss"]
         assert losses.iloc[-1] < 0.6 * losses.iloc[0]
 
-    def test_same_seed_same_bits(self, images):
+    def test_same_seed_same_bits(self, run, images):
         first, second = run(images, seed=5), run(images, seed=5)
         assert first.history.equals(second.history)
         assert all(torch.equal(first.state[name], second.state[name]) for name in first.state)
         assert not run(images, seed=6).history.equals(first.history)
 
-    def test_it_leaves_torchs_global_generator_alone(self, images):
+    def test_it_leaves_torchs_global_generator_alone(self, run, images):
         torch.manual_seed(1)
         undisturbed = torch.rand(3)
         torch.manual_seed(1)
         run(images, epochs=1)
         assert torch.equal(torch.rand(3), undisturbed)
 
-    def test_only_the_rows_asked_for_are_seen(self, images):
+    def test_only_the_rows_asked_for_are_seen(self, run, images):
         changed = images.copy()
         changed[5:] = 0
         rows = np.arange(5)
@@ -93,27 +92,28 @@ class TestTraining:
 
 
 class TestWhatIsKept:
-    def test_the_last_epoch(self, images):
+    def test_the_last_epoch(self, run, images):
         # The history up to an epoch does not depend on how many follow it.
         longer = run(images, epochs=3)
         assert list(longer.history["epoch"]) == [1, 2, 3]
         assert run(images, epochs=2).history.equals(longer.history.iloc[:2])
 
-    def test_the_best_epoch(self, images):
+    def test_the_best_epoch(self, run, images):
         # So large a rate that the loss rises again.
         trained = run(images, epochs=5, learning_rate=0.3, keep="best")
         best = int(trained.history["loss"].argmin()) + 1
         until_best = run(images, epochs=best, learning_rate=0.3, keep="last")
         assert all(torch.equal(v, until_best.state[k]) for k, v in trained.state.items())
 
-    def test_reconstructions_of_an_early_and_the_last_epoch(self, images):
-        drawn = run(images, epochs=3, early_epoch=2).reconstructions
-        assert list(drawn) == [2, 3]
-        assert all(p.shape == (2, 64, 64, 3) and p.dtype == np.uint8 for p in drawn.values())
-        assert list(run(images, epochs=1, early_epoch=2).reconstructions) == [1]
+    def test_reconstructions_of_an_early_and_the_last_epoch(self, run, images):
+        shown = run(images, epochs=3, early_epoch=2).shown
+        assert list(shown) == ["original", "epoch 2", "epoch 3"]
+        assert all(p.shape == (2, 64, 64, 3) and p.dtype == np.uint8 for p in shown.values())
+        assert np.array_equal(shown["original"], images[SHOWN])
+        assert list(run(images, epochs=1, early_epoch=2).shown) == ["original", "epoch 1"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(images, monkeypatch):
+def test_a_loss_that_is_no_number_stops_the_run(run, images, monkeypatch):
     monkeypatch.setattr(
         "lymphocytosis.encoders.pretrain.to_unit",
         lambda pixels: torch.full((len(pixels), 3, 64, 64), float("nan")),

@@ -233,7 +233,7 @@ def test_every_node_is_tagged_with_its_pipeline_and_gpu_work_with_gpu():
         node.name.split("__")[0] for node in pipelines["__default__"].nodes if "gpu" in node.tags
     }
     assert gpu == {
-        "pretrain_autoencoder",
+        "pretrain_encoder",
         "embed_cells",
         "large.train_classifiers",
         "small.train_classifiers",

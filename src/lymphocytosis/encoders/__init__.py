@@ -1,1 +1,1 @@
-"""Encoders, the autoencoder, pretext training and embedding."""
+"""Encoders, pretext tasks, their training, and embedding."""

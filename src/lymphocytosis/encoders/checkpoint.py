@@ -1,12 +1,31 @@
-"""A pretrained autoencoder as plain values, and back."""
+"""A pretrained model as plain values, and back."""
 
 from hashlib import sha256
 from typing import Any
 
+import torch
+
 from lymphocytosis.encoders.autoencoder import AutoEncoder
 from lymphocytosis.encoders.encoder import Encoder
+from lymphocytosis.encoders.igpt import IGPT
+from lymphocytosis.encoders.pooled import PooledEncoder
 from lymphocytosis.errors import UserError, brief
-from lymphocytosis.parameters import EncoderParameters, ImageParameters, PretextParameters
+from lymphocytosis.parameters import (
+    EncoderParameters,
+    IgptParameters,
+    ImageParameters,
+    PretextParameters,
+)
+
+Embedder = AutoEncoder | PooledEncoder | IGPT
+
+# The blocks in `pretext` that are one task's own, and whose.
+_OWN_BLOCKS = {
+    "jitter": ("simclr", "vicreg"),
+    "simclr": ("simclr",),
+    "vicreg": ("vicreg",),
+    "igpt": ("igpt",),
+}
 
 
 def pack(
@@ -19,44 +38,55 @@ def pack(
     """Put a state dict together with all that is needed to rebuild and to trace the model.
 
     Args:
-        state: the autoencoder's state dict.
+        state: the model's state dict.
         encoder: what was built.
         image: how its pictures were shaped.
-        pretext: how it was trained.
+        pretext: how it was trained; other tasks' blocks are left out.
         seed: the run's seed.
 
     Returns:
         Tensors and plain values only.
     """
+    others = {block for block, tasks in _OWN_BLOCKS.items() if pretext.name not in tasks}
     parameters = {
         "encoder": encoder.model_dump(mode="json"),
         "image": image.model_dump(mode="json"),
-        "pretext": pretext.model_dump(mode="json"),
+        "pretext": pretext.model_dump(mode="json", exclude=others),
         "seed": seed,
     }
-    return {"kind": "autoencoder", "parameters": parameters, "state_dict": state}
+    return {"kind": pretext.name, "parameters": parameters, "state_dict": state}
 
 
-def unpack(checkpoint: dict[str, Any]) -> tuple[AutoEncoder, ImageParameters]:
-    """Rebuild the autoencoder.
+def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
+    """Rebuild the model.
 
     Args:
         checkpoint: what `pack` returned.
 
     Returns:
-        The autoencoder, in eval mode, and how its pictures must be shaped.
+        The model, in eval mode, and how its pictures must be shaped.
 
     Raises:
-        UserError: the values are not those of an autoencoder, or don't fit the model they name.
+        UserError: the values are no pretrained model's, or don't fit the model they name.
     """
-    if checkpoint.get("kind") != "autoencoder":
+    kind = checkpoint.get("kind")
+    if kind not in ("autoencoder", "frozen", "simclr", "vicreg", "igpt"):
         raise UserError("The catalog entry 'autoencoder' holds another kind of model.")
     try:
         encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
         image = ImageParameters.model_validate(checkpoint["parameters"]["image"])
-        model = AutoEncoder(Encoder(encoder.name, image.size), encoder.small_dim, image.size)
-        model.load_state_dict(checkpoint["state_dict"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        model: Embedder
+        if kind == "igpt":
+            igpt = IgptParameters.model_validate(checkpoint["parameters"]["pretext"]["igpt"])
+            # Its sizes come from the file: no memory is taken for more than the file itself holds.
+            with torch.device("meta"):
+                model = IGPT(igpt, encoder.small_dim)
+        elif kind == "autoencoder":
+            model = AutoEncoder(Encoder(encoder.name, image.size), encoder.small_dim, image.size)
+        else:
+            model = PooledEncoder(Encoder(encoder.name, image.size), encoder.small_dim)
+        model.load_state_dict(checkpoint["state_dict"], assign=kind == "igpt")
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"The catalog entry 'autoencoder' can't be rebuilt: {brief(error)}. "
             "Run ssl_pretrain again."
@@ -65,7 +95,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[AutoEncoder, ImageParameters]:
 
 
 def fingerprint(checkpoint: dict[str, Any]) -> str:
-    """Tell one autoencoder from another, by its weights and parameters.
+    """Tell one pretrained model from another, by its weights and parameters.
 
     Args:
         checkpoint: what `pack` returned.
@@ -94,6 +124,6 @@ def check_same_pictures(pretrained: ImageParameters, stored: ImageParameters) ->
         then, now = getattr(pretrained, key), getattr(stored, key)
         if then != now:
             raise UserError(
-                f"The autoencoder was pretrained with image.{key} = {then}, and the image store "
+                f"The encoder was pretrained with image.{key} = {then}, and the image store "
                 f"has {now}. Run ingest with {then}, or ssl_pretrain again."
             )

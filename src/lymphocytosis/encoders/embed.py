@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from lymphocytosis.compute import start_fabric
-from lymphocytosis.encoders.autoencoder import AutoEncoder, to_unit
+from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.checkpoint import Embedder
 from lymphocytosis.parameters import ComputeParameters
 
 Images = npt.NDArray[np.uint8]
@@ -19,7 +20,7 @@ ViewOf = Callable[[Images, Any], Images]
 
 @torch.inference_mode()
 def embed_pictures(
-    autoencoder: AutoEncoder,
+    embedder: Embedder,
     images: Images,
     rows: npt.NDArray[np.int64],
     views: Sequence[str],
@@ -29,7 +30,7 @@ def embed_pictures(
     """Embed pictures batch by batch; each is read once and shown in all views.
 
     Args:
-        autoencoder: in eval mode; its decoder is not used.
+        embedder: in eval mode; of an autoencoder the decoder is not used.
         images: (n, S, S, 3) uint8, the image store.
         rows: (m,) rows of `images` to embed.
         views: the views, in the order of the results.
@@ -40,7 +41,7 @@ def embed_pictures(
         The rows of a batch (b,); f_large (b, v, D) and f_small (b, v, d), float32.
     """
     fabric = start_fabric(compute)
-    model = fabric.setup_module(autoencoder)
+    model = fabric.setup_module(embedder)
     model.mark_forward_method("embed")
     batches = np.split(rows, range(compute.embed_batch_size, len(rows), compute.embed_batch_size))
     for batch in tqdm(batches, "embedding", leave=False, disable=None):

@@ -1,6 +1,7 @@
-"""Training the autoencoder on pictures without labels (paper, sections 2.1.1 and 3.1)."""
+"""Training on pictures without labels (paper, sections 2.1.1 and 3.1): one loop, any task."""
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from lymphocytosis.compute import start_fabric
@@ -25,19 +25,40 @@ Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class Task:
+    """A pretext task, as the training loop takes it.
+
+    Attributes:
+        module: what is trained.
+        kept: the part of it that embeds; its weights are kept.
+        views: how many copies of each picture a step takes, each flipped and turned by itself.
+        loss: from the module, the copies, each (B, 3, S, S) float in [0, 1], and the generator of
+            all draws: the loss of a batch.
+        show: from the module in eval mode, (k, 3, S, S) pictures and the epoch's name: what the
+            task makes of them, (k, 3, S, S) float in [0, 1], by title.
+    """
+
+    module: nn.Module
+    kept: nn.Module
+    views: int
+    loss: Callable[[nn.Module, Sequence[Tensor], torch.Generator], Tensor]
+    show: Callable[[nn.Module, Tensor, str], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
 class Pretraining:
     """What a pretraining gives.
 
     Attributes:
         state: the kept weights, on the CPU.
-        history: a row an epoch: epoch, loss (the batches' mean, reduced as the parameter says).
-        reconstructions: for the early and the last epoch, (k, S, S, 3) uint8 drawings of the
-            pictures that are shown.
+        history: a row an epoch: epoch, loss (the batches' mean).
+        shown: (k, S, S, 3) uint8 pictures by title: originals, and what the task makes of them, at
+            the early and the last epoch if it differs.
     """
 
     state: dict[str, Tensor]
     history: pd.DataFrame
-    reconstructions: dict[int, Images]
+    shown: dict[str, Images]
 
 
 def build_autoencoder(encoder: EncoderParameters, image_size: int, seed: int) -> AutoEncoder:
@@ -57,8 +78,23 @@ def build_autoencoder(encoder: EncoderParameters, image_size: int, seed: int) ->
         return AutoEncoder(build_encoder(encoder, image_size), encoder.small_dim, image_size)
 
 
+def untrained(model: nn.Module, images: Images, shown: npt.NDArray[np.int64]) -> Pretraining:
+    """Take a model as it is, for the task that trains nothing.
+
+    Args:
+        model: with its weights.
+        images: (n, S, S, 3) uint8, the image store.
+        shown: (k,) rows of `images` for the figure.
+
+    Returns:
+        Its weights, a history of no epochs, and the original pictures.
+    """
+    history = pd.DataFrame({"epoch": np.empty(0, np.int64), "loss": np.empty(0)})
+    return Pretraining(_copy_of_state(model), history, {"original": np.array(images[shown])})
+
+
 def pretrain(
-    autoencoder: AutoEncoder,
+    task: Task,
     images: Images,
     rows: npt.NDArray[np.int64],
     shown: npt.NDArray[np.int64],
@@ -66,43 +102,47 @@ def pretrain(
     compute: ComputeParameters,
     seed: int,
 ) -> Pretraining:
-    """Train the autoencoder to reconstruct pictures.
+    """Train on a pretext task.
 
     Args:
-        autoencoder: with its initial weights.
+        task: with its initial weights.
         images: (n, S, S, 3) uint8, the image store.
         rows: (m,) rows of `images` that are trained on.
-        shown: (k,) rows of `images` that are reconstructed for the figure.
+        shown: (k,) rows of `images` for the figure.
         pretext: the block `pretext` of the parameters.
         compute: the block `compute` of the parameters.
-        seed: of the order of pictures and their flips and turns.
+        seed: of the order of pictures and of what is done to them.
 
     Returns:
-        Weights, history and reconstructions.
+        Weights, history and pictures to show.
 
     Raises:
         UserError: the loss is no longer a finite number.
     """
     fabric = start_fabric(compute)
     # Fused: the same update in one pass over the weights.
-    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=pretext.learning_rate, fused=True)
-    model, optimizer = fabric.setup(autoencoder, optimizer)
+    optimizer = torch.optim.Adam(task.module.parameters(), lr=pretext.learning_rate, fused=True)
+    model, optimizer = fabric.setup(task.module, optimizer)
     generator = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     best: dict[str, Tensor] = {}
-    reconstructions = {}
+    pictures = {"original": np.array(images[shown])}
     for epoch in range(1, pretext.epochs + 1):
         model.train()
         order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
-        batches = order.split(pretext.batch_size)
+        batches = list(order.split(pretext.batch_size))
+        if task.views > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+            # A task that compares pictures has nothing to compare a single one with.
+            batches[-2:] = [torch.cat(batches[-2:])]
         total = torch.zeros((), device=fabric.device)
         # disable=None: no bar where there is no terminal.
         for batch in tqdm(batches, f"epoch {epoch}/{pretext.epochs}", leave=False, disable=None):
-            pixels = flip_and_turn(
-                torch.from_numpy(images[batch.numpy()]), pretext.upright_weight, generator
-            )
-            target = to_unit(fabric.to_device(pixels))
-            loss = F.mse_loss(model(target), target, reduction=pretext.reduction)
+            pixels = torch.from_numpy(images[batch.numpy()])
+            views = [
+                to_unit(fabric.to_device(flip_and_turn(pixels, pretext.upright_weight, generator)))
+                for _ in range(task.views)
+            ]
+            loss = task.loss(model, views, generator)
             optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()
@@ -110,13 +150,13 @@ def pretrain(
         losses.append(_finite(float(total) / len(batches), epoch))
         logger.info("pretraining: epoch %d of %d, loss %.6g", epoch, pretext.epochs, losses[-1])
         if pretext.keep == "best" and losses[-1] == min(losses):
-            best = _copy_of_state(autoencoder)
+            best = _copy_of_state(task.kept)
         if epoch in (min(pretext.early_epoch, pretext.epochs), pretext.epochs):
-            reconstructions[epoch] = _reconstruct(model, fabric, images[shown])
+            pictures |= _show(task, model, fabric, pictures["original"], epoch)
     return Pretraining(
-        state=best or _copy_of_state(autoencoder),
+        state=best or _copy_of_state(task.kept),
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),
-        reconstructions=reconstructions,
+        shown=pictures,
     )
 
 
@@ -135,7 +175,12 @@ def _copy_of_state(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _reconstruct(model: torch.nn.Module, fabric: Fabric, pictures: Images) -> Images:
+def _show(
+    task: Task, model: nn.Module, fabric: Fabric, originals: Images, epoch: int
+) -> dict[str, Images]:
     model.eval()
-    drawn = model(to_unit(fabric.to_device(torch.from_numpy(np.asarray(pictures)))))
-    return drawn.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    pictures = to_unit(fabric.to_device(torch.from_numpy(originals)))
+    return {
+        title: drawn.float().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        for title, drawn in task.show(model, pictures, f"epoch {epoch}").items()
+    }

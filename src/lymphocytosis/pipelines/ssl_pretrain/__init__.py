@@ -1,4 +1,4 @@
-"""Train the autoencoder on pictures without labels."""
+"""Train the encoder on pictures without labels."""
 
 from lymphocytosis.pipelines.ssl_pretrain.pipeline import create_pipeline
 

@@ -18,9 +18,16 @@ from lymphocytosis.parameters import (
 )
 
 SHOWN = 4  # pictures in the reconstruction figure
+LOSSES = {
+    "autoencoder": "reconstruction loss",
+    "frozen": "no loss: nothing is trained",
+    "simclr": "NT-Xent loss",
+    "vicreg": "VICReg loss",
+    "igpt": "cross-entropy of a pixel (nats)",
+}
 
 
-def pretrain_autoencoder(
+def pretrain_encoder(
     cell_images: CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
@@ -29,7 +36,7 @@ def pretrain_autoencoder(
     compute: ComputeParameters,
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, npt.NDArray[np.uint8]]]:
-    """Train the autoencoder (paper, sections 2.1.1 and 3.1).
+    """Train on the pretext task; the paper's is an autoencoder (sections 2.1.1 and 3.1).
 
     Args:
         cell_images: uint8 (n, S, S, 3).
@@ -38,32 +45,29 @@ def pretrain_autoencoder(
         encoder: the block `encoder` of the parameters.
         pretext: the block `pretext`.
         compute: the block `compute`.
-        seed: of weights, order, flips and turns.
+        seed: of weights, order, flips, turns and all else that is drawn.
 
     Returns:
         The packed state dict; the loss of each epoch; and (k, S, S, 3) pictures to show: the
-        originals, and their reconstructions at each of the two epochs.
+        originals, and what the task makes of them.
     """
     from lymphocytosis.encoders.checkpoint import pack
-    from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
+    from lymphocytosis.encoders.pooled import build_frozen
+    from lymphocytosis.encoders.pretrain import pretrain, untrained
+    from lymphocytosis.encoders.tasks import build_task
 
     check_same_ingest(cells, cell_images)
     rows = rows_for_pretext(cells, patients, pretext.images)
     # Spread over the rows, and so over patients.
     shown = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows)), dtype=int)]
-    trained = pretrain(
-        build_autoencoder(encoder, cell_images.image.size, seed),
-        cell_images,
-        rows,
-        shown,
-        pretext,
-        compute,
-        seed,
-    )
-    pictures = {"original": np.array(cell_images[shown])}
-    pictures |= {f"epoch {epoch}": drawn for epoch, drawn in trained.reconstructions.items()}
+    if pretext.name == "frozen":
+        model = build_frozen(encoder, cell_images.image.size, seed)
+        trained = untrained(model, cell_images, shown)
+    else:
+        task = build_task(encoder, pretext, cell_images, rows, seed)
+        trained = pretrain(task, cell_images, rows, shown, pretext, compute, seed)
     packed = pack(trained.state, encoder, cell_images.image, pretext, seed)
-    return packed, trained.history, pictures
+    return packed, trained.history, trained.shown
 
 
 def rows_for_pretext(
@@ -87,7 +91,11 @@ def rows_for_pretext(
 
 
 def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Figure:
-    """Draw originals above their reconstructions at two epochs (paper, figures 3 and 4).
+    """Draw originals above what the task makes of them (paper, figures 3 and 4).
+
+    That is: the autoencoder's reconstructions at two epochs; the two views that `simclr` and
+    `vicreg` compare; the pictures as `igpt` quantises them, and at two epochs the likeliest colour
+    of each pixel, given the true pixels before it; nothing for `frozen`.
 
     Args:
         shown_pictures: (k, S, S, 3) pictures for each row of the figure.
@@ -106,11 +114,12 @@ def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Fi
     return figure
 
 
-def plot_pretrain_history(pretrain_history: pd.DataFrame) -> Figure:
+def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParameters) -> Figure:
     """Draw the loss of each epoch.
 
     Args:
-        pretrain_history: epoch, loss.
+        pretrain_history: epoch, loss; no rows where nothing was trained.
+        pretext: the block `pretext` of the parameters.
 
     Returns:
         The figure.
@@ -118,5 +127,9 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot(pretrain_history["epoch"], pretrain_history["loss"])
-    axis.set(xlabel="epoch", ylabel="reconstruction loss", yscale="log")
+    axis.set(xlabel="epoch", ylabel=LOSSES[pretext.name])
+    if len(pretrain_history):
+        axis.set_yscale("log")
+    else:
+        axis.set(xticks=[], yticks=[])
     return figure

@@ -5,16 +5,16 @@ from kedro.pipeline import Pipeline, node, pipeline
 from lymphocytosis.pipelines.ssl_pretrain.nodes import (
     plot_pretrain_history,
     plot_reconstructions,
-    pretrain_autoencoder,
+    pretrain_encoder,
 )
 
 
 def create_pipeline() -> Pipeline:
-    """Wire the image store to the autoencoder, its history and its reconstructions."""
+    """Wire the image store to the pretrained encoder, its history and what it makes of pictures."""
     return pipeline(
         [
             node(
-                pretrain_autoencoder,
+                pretrain_encoder,
                 inputs=[
                     "cell_images",
                     "cells",
@@ -28,7 +28,11 @@ def create_pipeline() -> Pipeline:
                 tags="gpu",
             ),
             node(plot_reconstructions, inputs="shown_pictures", outputs="reconstructions"),
-            node(plot_pretrain_history, inputs="pretrain_history", outputs="pretrain_history_plot"),
+            node(
+                plot_pretrain_history,
+                inputs=["pretrain_history", "params:pretext"],
+                outputs="pretrain_history_plot",
+            ),
         ],
         tags="ssl_pretrain",
     )

@@ -1,0 +1,254 @@
+"""iGPT: a transformer that predicts a picture's pixels one after the other (paper, section 5).
+
+Source: Chen et al. 2020, Generative pretraining from pixels (the paper's reference 10).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.pooled import random_projection
+from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import IgptParameters
+
+# The palette is learnt from so many pictures and pixels of them at most: more change it little.
+PALETTE_PICTURES = 2_000
+PALETTE_PIXELS = 200_000
+# Layers in the middle whose activations are the large embedding, as iGPT's authors join five.
+MIDDLE_LAYERS = 5
+
+
+class Block(nn.Module):
+    """GPT-2's layer: attention to all positions up to one's own, then two linear layers.
+
+    torch's TransformerEncoderLayer is the same sum, but in eval mode it takes a route of its own
+    that holds the whole attention matrix of every head.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Build the layer.
+
+        Args:
+            width: of the activations.
+            heads: of the attention.
+        """
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.attend = nn.Linear(width, 3 * width)
+        self.join = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Compute the next activations.
+
+        Args:
+            hidden: (B, n, width).
+
+        Returns:
+            (B, n, width).
+        """
+        # (B, n, 3 width) -> three times (B, heads, n, width / heads)
+        queries, keys, values = (
+            self.attend(self.norm1(hidden)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        hidden = hidden + self.join(attended.transpose(1, 2).flatten(2))
+        return hidden + self.narrow(F.gelu(self.widen(self.norm2(hidden))))
+
+
+class IGPT(nn.Module):
+    """Pictures shrunk to side x side pixels of a palette, read row by row, n = side x side."""
+
+    palette: Tensor
+    projection: Tensor
+
+    def __init__(self, parameters: IgptParameters, small_dim: int) -> None:
+        """Build the model; palette and projection are zeros until they are filled.
+
+        Args:
+            parameters: the block `pretext.igpt` of the parameters.
+            small_dim: width of the small embedding.
+        """
+        super().__init__()
+        width, layers = parameters.width, parameters.layers
+        self.side = parameters.side
+        self.start = nn.Parameter(torch.zeros(1, width))
+        self.positions = nn.Parameter(torch.zeros(self.side**2, width))
+        self.colours = nn.Embedding(parameters.colours, width)
+        self.blocks = nn.ModuleList(Block(width, parameters.heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.predict = nn.Linear(width, parameters.colours, bias=False)
+        # Five about the middle, fewer in a shallow model; never the first, which sees no context.
+        reach = MIDDLE_LAYERS // 2
+        self.middle = range(max(1, layers // 2 - reach), min(layers, layers // 2 + reach + 1))
+        self.register_buffer("palette", torch.zeros(parameters.colours, 3))
+        self.register_buffer("projection", torch.zeros(small_dim, len(self.middle) * width))
+        self._draw_weights()
+
+    def _draw_weights(self) -> None:
+        # As GPT-2: small, and smaller where a layer adds to what passes by it.
+        for name, values in self.named_parameters():
+            if values.ndim > 1:
+                adds = name.endswith(("join.weight", "narrow.weight"))
+                nn.init.normal_(values, std=0.02 / (2 * len(self.blocks)) ** 0.5 if adds else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(values)
+
+    def quantise(self, images: Tensor) -> Tensor:
+        """Shrink pictures and give each pixel the palette's nearest colour.
+
+        Args:
+            images: (B, 3, H, W) float, in [0, 1].
+
+        Returns:
+            (B, n) int64, rows of the palette; of equally near colours the first.
+        """
+        pixels = pixels_of(images, self.side)
+        # By differences: the usual way, by squares and products, is off by rounding.
+        apart = torch.cdist(
+            pixels.flatten(0, 1), self.palette, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        return apart.argmin(dim=1).view(len(images), -1)
+
+    def draw(self, colours: Tensor) -> Tensor:
+        """Show quantised pictures.
+
+        Args:
+            colours: (B, n) int64, rows of the palette.
+
+        Returns:
+            (B, 3, side, side) float, in [0, 1].
+        """
+        return self.palette[colours].transpose(1, 2).unflatten(2, (self.side, self.side))
+
+    def forward(self, colours: Tensor) -> Tensor:
+        """Predict each pixel from those before it; the first from none.
+
+        Args:
+            colours: (B, n) int64, rows of the palette.
+
+        Returns:
+            (B, n, colours of the palette) float, logits.
+        """
+        hidden = self._enter(colours)
+        for block in self.blocks:
+            hidden = block(hidden)
+        logits: Tensor = self.predict(self.norm(hidden))
+        return logits
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the large and the small embedding.
+
+        Chen et al. pool n^l = layer_norm(h^l), what layer l attends to, over the positions, find
+        the middle layers best, and join five of them. The small embedding is a random projection of
+        the large one (`random_projection`).
+
+        Args:
+            images: (B, 3, H, W) float, in [0, 1].
+
+        Returns:
+            f_large (B, width x middle layers) and f_small (B, small_dim).
+        """
+        hidden = self._enter(self.quantise(images))
+        blocks: Any = self.blocks[: self.middle.stop]
+        pooled = []
+        for layer, block in enumerate(blocks):
+            if layer in self.middle:
+                pooled.append(block.norm1(hidden).mean(dim=1))
+            hidden = block(hidden)
+        large = torch.cat(pooled, dim=1)
+        return large, F.linear(large, self.projection)
+
+    def _enter(self, colours: Tensor) -> Tensor:
+        # Moved on by one: at each position the model has read the pixels before it.
+        start = self.start.expand(len(colours), 1, -1)
+        return torch.cat([start, self.colours(colours[:, :-1])], dim=1) + self.positions
+
+
+def pixels_of(images: Tensor, side: int) -> Tensor:
+    """Shrink pictures by averaging, and read them row by row.
+
+    Args:
+        images: (B, 3, H, W) float.
+        side: pixels of a side.
+
+    Returns:
+        (B, side x side, 3) float.
+    """
+    return F.adaptive_avg_pool2d(images, side).flatten(2).transpose(1, 2)
+
+
+def build_igpt(
+    parameters: IgptParameters,
+    small_dim: int,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+    seed: int,
+) -> IGPT:
+    """Build the model with random weights and the palette of the pictures.
+
+    Args:
+        parameters: the block `pretext.igpt` of the parameters.
+        small_dim: width of the small embedding.
+        images: (n, S, S, 3) uint8, the image store.
+        rows: (m,) rows of `images` that the pretext task may see.
+        seed: of weights, palette and projection.
+
+    Returns:
+        The model, in train mode.
+
+    Raises:
+        UserError: the pictures have fewer pixels than the palette has colours.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = IGPT(parameters, small_dim)
+    model.palette.copy_(learn_palette(parameters, images, rows, seed))
+    model.projection.copy_(random_projection(model.projection.shape[1], small_dim, seed))
+    return model
+
+
+def learn_palette(
+    parameters: IgptParameters,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+    seed: int,
+) -> Tensor:
+    """Find the colours that stand for all others, by k-means on a sample of pixels.
+
+    Args:
+        parameters: the block `pretext.igpt` of the parameters.
+        images: (n, S, S, 3) uint8, the image store.
+        rows: (m,) rows of `images` that may be seen.
+        seed: of the sample and of k-means.
+
+    Returns:
+        (colours, 3) float32, in [0, 1].
+
+    Raises:
+        UserError: the pictures have fewer pixels than the palette has colours.
+    """
+    generator = np.random.default_rng(seed)
+    sample = np.sort(generator.permutation(rows)[:PALETTE_PICTURES])
+    shrunk = [
+        pixels_of(to_unit(torch.from_numpy(images[batch])), parameters.side).flatten(0, 1)
+        for batch in np.array_split(sample, range(64, len(sample), 64))
+    ]
+    pixels = torch.cat(shrunk).numpy()
+    pixels = pixels[generator.permutation(len(pixels))[:PALETTE_PIXELS]]
+    if len(pixels) < parameters.colours:
+        raise UserError(
+            f"pretext.igpt.colours is {parameters.colours}, and the pictures have {len(pixels)} "
+            "pixels together, once they are shrunk. Lower it, or raise pretext.igpt.side."
+        )
+    kmeans = MiniBatchKMeans(parameters.colours, batch_size=4096, n_init=1, random_state=seed)
+    return torch.from_numpy(kmeans.fit(pixels).cluster_centers_).clamp(0, 1)

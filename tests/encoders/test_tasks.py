@@ -1,0 +1,178 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lymphocytosis.encoders.pooled import build_pooled_encoder
+from lymphocytosis.encoders.pretrain import pretrain
+from lymphocytosis.encoders.tasks import build_task, check_task
+from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+COMPUTE = ComputeParameters(accelerator="cpu", precision="32-true", embed_batch_size=4)
+SHOWN = np.array([0, 3])
+
+
+@pytest.fixture
+def lightly():
+    return pytest.importorskip("lightly", reason="needs the extra ssl")
+
+
+@pytest.fixture(scope="module")
+def images():
+    ramp = np.linspace(0, 1, 64)[None, :, None, None] * np.ones((1, 1, 64, 1))
+    colour = np.random.default_rng(0).uniform(60, 255, (9, 1, 1, 3))
+    return (ramp * colour).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def run(images, pretext_parameters):
+    """A function that trains a task on all pictures but those left out."""
+
+    def train(name, seed=0, pictures=9, **changes):
+        pretext = pretext_parameters(name=name, **changes)
+        rows = np.arange(pictures)
+        task = build_task(ENCODER, pretext, images, rows, seed)
+        return pretrain(task, images, rows, SHOWN, pretext, COMPUTE, seed)
+
+    return train
+
+
+def nt_xent(first, second, temperature):
+    """SimCLR's equation 1, pair by pair."""
+    both = F.normalize(torch.cat([first, second]), dim=1).double()
+    n, losses = len(first), []
+    for i in range(2 * n):
+        j = (i + n) % (2 * n)
+        others = sum(torch.exp(both[i] @ both[k] / temperature) for k in range(2 * n) if k != i)
+        losses.append(-torch.log(torch.exp(both[i] @ both[j] / temperature) / others))
+    return sum(losses) / (2 * n)
+
+
+def vicreg(first, second, invariance, variance, covariance):
+    """VICReg's equations 1 to 6; the hinge is averaged over both views, as in the authors' code."""
+
+    def deviation(z):
+        return torch.clamp(1 - torch.sqrt(z.var(dim=0) + 1e-4), min=0).mean()
+
+    def spread(z):
+        z = z - z.mean(dim=0)
+        matrix = z.T @ z / (len(z) - 1)
+        return (matrix**2).sum().sub((matrix.diagonal() ** 2).sum()) / z.shape[1]
+
+    apart = ((first - second) ** 2).mean()
+    hinge = (deviation(first) + deviation(second)) / 2
+    return invariance * apart + variance * hinge + covariance * (spread(first) + spread(second))
+
+
+@pytest.mark.usefixtures("lightly")
+class TestJointEmbedding:
+    @pytest.mark.parametrize("name", ["simclr", "vicreg"])
+    def test_the_loss_is_the_papers(self, pretext_parameters, images, name):
+        still = dict.fromkeys(pretext_parameters().jitter.model_dump(), 0)
+        pretext = pretext_parameters(name=name, jitter=still)
+        task = build_task(ENCODER, pretext, images, np.arange(9), 0)
+        views = list(torch.rand(2, 5, 3, 64, 64))
+        module = task.module.train()
+        loss = task.loss(module, views, torch.Generator())
+        projected = [module(view) for view in views]
+        expected = (
+            nt_xent(*projected, 0.1) if name == "simclr" else vicreg(*projected, 25.0, 25.0, 1.0)
+        )
+        torch.testing.assert_close(loss.double(), expected.double(), rtol=1e-3, atol=1e-3)
+
+    @pytest.mark.parametrize("name", ["simclr", "vicreg"])
+    def test_the_loss_falls(self, run, name):
+        losses = run(name, epochs=10, learning_rate=0.01, batch_size=8).history["loss"]
+        assert losses.iloc[-1] < 0.9 * losses.iloc[0]
+
+    def test_the_head_is_trained_and_not_kept(self, run):
+        state = run("simclr").state
+        initial = build_pooled_encoder(ENCODER, 64, 0).state_dict()
+        assert set(state) == set(initial)
+        assert not torch.equal(state["narrow.weight"], initial["narrow.weight"])
+        assert not torch.equal(
+            state["encoder.model.conv_stem.weight"], initial["encoder.model.conv_stem.weight"]
+        )
+
+    def test_a_last_picture_joins_the_batch_before_it(self, run):
+        # 9 pictures in batches of 4: VICReg and BatchNorm would refuse the ninth by itself.
+        assert len(run("vicreg", batch_size=4).history) == 2
+
+    def test_one_picture_alone_is_refused(self, run):
+        with pytest.raises(UserError, match=r"'simclr' compares pictures, and there is only one"):
+            run("simclr", pictures=1)
+
+    def test_two_different_views_are_shown(self, run, images):
+        shown = run("simclr").shown
+        assert list(shown) == ["original", "view 1", "view 2"]
+        assert all(p.shape == (2, 64, 64, 3) and p.dtype == np.uint8 for p in shown.values())
+        assert not np.array_equal(shown["view 1"], shown["view 2"])
+        assert not np.array_equal(shown["view 1"], images[SHOWN])
+
+
+class TestIgpt:
+    def test_the_loss_falls_below_that_of_chance(self, run):
+        losses = run("igpt", epochs=15, learning_rate=0.01).history["loss"]
+        assert losses.iloc[0] < 1.2 * np.log(16)
+        assert losses.iloc[-1] < 0.7 * np.log(16)
+
+    def test_quantised_and_predicted_pictures_are_shown(self, run):
+        trained = run("igpt", epochs=3, early_epoch=2)
+        shown = trained.shown
+        assert list(shown) == [
+            "original", "quantised", "predicted, epoch 2", "predicted, epoch 3",
+        ]  # fmt: skip
+        palette = (trained.state["palette"] * 255).round().int().tolist()
+        for title in list(shown)[1:]:
+            assert shown[title].shape == (2, 64, 64, 3)
+            colours = np.unique(shown[title].reshape(-1, 3), axis=0).tolist()
+            assert all(colour in palette for colour in colours)
+
+
+@pytest.mark.parametrize("name", ["simclr", "vicreg", "igpt"])
+class TestSameSeed:
+    def test_same_seed_same_bits(self, run, request, name):
+        if name != "igpt":
+            request.getfixturevalue("lightly")
+        first, again, other = run(name, seed=5), run(name, seed=5), run(name, seed=6)
+        assert first.history.equals(again.history)
+        assert all(torch.equal(first.state[k], again.state[k]) for k in first.state)
+        assert all(np.array_equal(first.shown[k], again.shown[k]) for k in first.shown)
+        assert not other.history.equals(first.history)
+
+    def test_it_leaves_torchs_global_generator_alone(self, run, request, name):
+        if name != "igpt":
+            request.getfixturevalue("lightly")
+        before = torch.get_rng_state()
+        run(name, epochs=1)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestChecks:
+    @pytest.mark.parametrize("name", ["simclr", "vicreg"])
+    def test_without_lightly_the_message_says_what_to_install(
+        self, pretext_parameters, monkeypatch, name
+    ):
+        monkeypatch.setitem(sys.modules, "lightly", None)
+        with pytest.raises(UserError, match=rf"'{name}'.*pip install 'lymphocytosis\[ssl\]'"):
+            check_task(ENCODER, pretext_parameters(name=name))
+
+    @pytest.mark.parametrize("name", ["autoencoder", "frozen"])
+    def test_other_tasks_need_an_encoder_and_no_lightly(
+        self, pretext_parameters, monkeypatch, name
+    ):
+        monkeypatch.setitem(sys.modules, "lightly", None)
+        pretext = pretext_parameters(name=name)
+        check_task(ENCODER, pretext)
+        with pytest.raises(UserError, match=r"encoder\.weights.*none\.pth"):
+            check_task(ENCODER.model_copy(update={"weights": "none.pth"}), pretext)
+        with pytest.raises(UserError, match=r"encoder\.name.*'nothing'"):
+            check_task(ENCODER.model_copy(update={"name": "nothing"}), pretext)
+
+    def test_igpt_needs_neither(self, pretext_parameters):
+        nothing = ENCODER.model_copy(update={"name": "nothing", "weights": "none.pth"})
+        check_task(nothing, pretext_parameters(name="igpt"))

@@ -1,0 +1,99 @@
+"""The nodes of ssl_pretrain, for every pretext task, on a store of a few random pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from kedro.config import OmegaConfigLoader
+
+from lymphocytosis import schemas
+from lymphocytosis.imaging.store import CellImages
+from lymphocytosis.parameters import check_parameters
+from lymphocytosis.pipelines.embed.nodes import embed_cells
+from lymphocytosis.pipelines.ssl_pretrain.nodes import (
+    LOSSES,
+    plot_pretrain_history,
+    plot_reconstructions,
+    pretrain_encoder,
+)
+from lymphocytosis.settings import CONFIG_LOADER_ARGS
+
+CONF = Path(__file__).parents[2] / "conf"
+KINDS = ["autoencoder", "frozen", "simclr", "vicreg", "igpt"]
+VIEWS = ["original", "horizontal"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, image_parameters):
+    images = np.memmap(
+        tmp_path_factory.mktemp("store") / "pixels", dtype=np.uint8, mode="w+", shape=(6, 40, 40, 3)
+    )
+    images[:] = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
+    store = images.view(CellImages)
+    store.records = pd.DataFrame(
+        {
+            "patient_id": ["P1", "P1", "P2", "P2", "P3", "P3"],
+            "image_id": [f"{k}.png" for k in range(6)],
+            "sha256": "",
+            "row": pd.array(range(6), dtype="Int64"),
+        }
+    )
+    store.image = image_parameters()
+    return store
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    """A function that runs the node for a task."""
+    weights = tmp_path_factory.mktemp("weights") / "test_efficientnet.pth"
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_efficientnet").state_dict(), weights)
+    patients = pd.DataFrame({"patient_id": ["P1", "P2", "P3"], "subset": ["train"] * 2 + ["test"]})
+
+    def pretrain(name):
+        if name in ("simclr", "vicreg"):
+            pytest.importorskip("lightly", reason="needs the extra ssl")
+        changes = {
+            "pretext": {"name": name, "epochs": 2},
+            "encoder": {"weights": str(weights)},
+            "image": {"size": 40},
+        }
+        loader = OmegaConfigLoader(
+            conf_source=str(CONF), env="demo", runtime_params=changes, **CONFIG_LOADER_ARGS
+        )
+        blocks = check_parameters(loader["parameters"])
+        made = pretrain_encoder(
+            store, store.records, patients, blocks.encoder, blocks.pretext, blocks.compute, 0
+        )
+        return blocks, *made
+
+    return pretrain
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_task_gives_an_encoder_that_embeds_a_history_and_figures(run, store, name):
+    blocks, packed, history, shown = run(name)
+    (table,) = embed_cells(store, store.records, packed, VIEWS, blocks.compute)
+    assert table.num_rows == 6 * len(VIEWS)
+    assert table.schema.field("small").type.list_size == blocks.encoder.small_dim
+    assert np.isfinite(np.stack(table["large"].to_pylist())).all()
+    assert packed["kind"] == packed["parameters"]["pretext"]["name"] == name
+    assert list(schemas.pretrain_history.validate(history)["epoch"]) == (
+        [] if name == "frozen" else [1, 2]
+    )
+    assert np.array_equal(shown["original"], store[[0, 1, 3, 5]])
+    assert len(plot_reconstructions(shown).axes) == 4 * len(shown)
+    (axis,) = plot_pretrain_history(history, blocks.pretext).axes
+    assert axis.get_ylabel() == LOSSES[name]
+
+
+def test_nothing_is_trained_for_frozen_features(run):
+    blocks, packed, _, shown = run("frozen")
+    weights = torch.load(blocks.encoder.weights, weights_only=True)
+    for name, values in packed["state_dict"].items():
+        if name.startswith("encoder.model."):
+            assert torch.equal(values, weights[name.removeprefix("encoder.model.")])
+    assert list(shown) == ["original"]
