@@ -163,7 +163,7 @@ evaluation = _table(
     {
         "method": _id,
         "rule": pa.Column(
-            str, pa.Check.isin(["0.5", "SA corrected", "SA as printed", "referral"]), nullable=True
+            str, pa.Check.isin(["AVG", "SA corrected", "SA as printed", "referral"]), nullable=True
         ),
         "metric": pa.Column(
             str,

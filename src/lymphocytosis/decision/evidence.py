@@ -17,9 +17,10 @@ from lymphocytosis.decision.controls import CLINICAL
 
 Floats = npt.NDArray[np.float64]
 
-# Rule of a method, and the column of its decisions.
+# Rule of a method, and the column of its decisions. AVG is the mean prediction at 0.5; where there
+# is one prediction a patient, it is the mean.
 RULES = {
-    "0.5": "decision",
+    "AVG": "decision",
     "SA corrected": "sa_corrected",
     "SA as printed": "sa_as_printed",
     "referral": "referral",
@@ -62,9 +63,8 @@ def measure(
     Returns:
         method, rule (null for what needs no decisions), metric, value, low, high (the interval over
         persons), spread (standard deviation over repeats, null with one), difference,
-        difference_low, difference_high (from the clinical logistic regression, whose rule is 0.5,
-        or referral for referrals), patients, repeats. Of an error (Brier, calibration) less is
-        better.
+        difference_low, difference_high (from the clinical logistic regression under AVG, or under
+        referral for referrals), patients, repeats. Of an error (Brier, calibration) less is better.
     """
     label, persons, methods = _arrays(nested_predictions)
     # The patients as they are come first, then the resamples.
@@ -92,7 +92,7 @@ def measure(
             if method != CLINICAL:
                 # Clinical values know no SA; their decisions at 0.5 are its counterpart.
                 against = baseline[
-                    (rule, metric) if (rule, metric) in baseline else ("0.5", metric)
+                    (rule, metric) if (rule, metric) in baseline else ("AVG", metric)
                 ]
                 difference = of_resamples - against.mean(axis=0)
                 low, high = np.percentile(difference[1:], tails)
@@ -274,6 +274,27 @@ def _above_chance(rows: pd.DataFrame) -> str:
     return f"AUC {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
+def outline(evaluation: pd.DataFrame) -> str:
+    """Put what matters most into short lines, to be read in a terminal.
+
+    Args:
+        evaluation: as `measure` returns it.
+
+    Returns:
+        A line a method: balanced accuracy of AVG and AUC, and their differences from clinical
+        values alone.
+    """
+    lines = [f"{'':30}{'balanced accuracy':>30}{'AUC':>30}"]
+    for method, rows in evaluation.groupby("method", sort=False):
+        line = f"{method:30}"
+        for metric in ("balanced_accuracy", "auc"):
+            row = rows[(rows["metric"] == metric) & rows["rule"].fillna("AVG").eq("AVG")].iloc[0]
+            gain = "" if pd.isna(row["difference"]) else f" ({row['difference']:+.3f})"
+            line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{gain:9}".rjust(30)
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
 def describe_evaluation(evaluation: pd.DataFrame, warnings: list[str], seen: str) -> str:
     """Put the evaluation into Markdown.
 
@@ -292,7 +313,7 @@ def describe_evaluation(evaluation: pd.DataFrame, warnings: list[str], seen: str
         f"{first['patients']} patients, each predicted by models that never saw them, "
         f"{first['repeats']} time(s) over. In brackets the interval over patients; after +- the "
         "standard deviation over repeats, which differ in folds and seeds. Clinical values are age "
-        f"and lymphocyte count. {seen}",
+        "and lymphocyte count. AVG: positive where the mean prediction is 0.5 or more. " + seen,
         "",
     ]
     records = evaluation.fillna({"rule": ""}).to_dict(orient="records")
@@ -306,12 +327,12 @@ def describe_evaluation(evaluation: pd.DataFrame, warnings: list[str], seen: str
         else:
             # What needs no decision is said once for each method.
             of_probabilities = [
-                _cell(found[method, "", metric]) if rule == "0.5" else ""
+                _cell(found[method, "", metric]) if rule == "AVG" else ""
                 for metric in OF_PROBABILITIES
             ]
             scores.append([method, rule, *of_decisions, *of_probabilities])
         if method != CLINICAL:
-            of_auc = _difference(found[method, "", "auc"]) if rule == "0.5" else ""
+            of_auc = _difference(found[method, "", "auc"]) if rule == "AVG" else ""
             accuracy = _difference(found[method, rule, "balanced_accuracy"])
             differences.append([method, rule, accuracy, of_auc])
     names = ["balanced accuracy", "sensitivity", "specificity"]

@@ -73,8 +73,11 @@ def _curves(probability: Floats, label: npt.NDArray[np.int64], weights: Floats) 
     for true, false in zip(found, wrong, strict=True):
         sensitivity = np.append(0, true / true[-1])
         roc.append(np.interp(_GRID, np.append(0, false / false[-1]), sensitivity))
-        at = np.maximum(np.searchsorted(sensitivity[1:], _GRID - 1e-9), 0).clip(max=len(true) - 1)
-        precision.append((true / np.maximum(true + false, 1e-12))[at])
+        # At no recall precision is that of the first patient found.
+        at = np.searchsorted(sensitivity[1:], np.maximum(_GRID - 1e-9, 1e-9)).clip(
+            max=len(true) - 1
+        )
+        precision.append(true[at] / (true + false)[at])
     return np.array([roc, precision])
 
 

@@ -11,16 +11,21 @@ import pyarrow as pa
 
 from lymphocytosis.cohort.clinical import table_traces
 from lymphocytosis.decision.controls import predict_controls
-from lymphocytosis.decision.evidence import describe_evaluation, measure, warn
+from lymphocytosis.decision.evidence import describe_evaluation, measure, outline, warn
 from lymphocytosis.decision.rules import decide_by_sa, summarise
 from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import (
     ComputeParameters,
+    EncoderParameters,
     EvaluationParameters,
     MilParameters,
+    PretextParameters,
     SplitParameters,
 )
+from lymphocytosis.pipelines.embed.nodes import embed_cells
 from lymphocytosis.pipelines.sizes import SIZES, select_embedding
+from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +68,13 @@ def predict_by_controls(
 
 def predict_by_classifiers(
     embeddings: pa.Table,
+    cell_images: CellImages,
+    cells: pd.DataFrame,
     patients: pd.DataFrame,
     evaluation_folds: pd.DataFrame,
+    views: list[str],
+    encoder: EncoderParameters,
+    pretext: PretextParameters,
     mil: MilParameters,
     splits: SplitParameters,
     compute: ComputeParameters,
@@ -74,9 +84,14 @@ def predict_by_classifiers(
 
     Args:
         embeddings: patient_id, image_id, view, large, small.
+        cell_images: the image store; read only where the encoder is pretrained in each fold.
+        cells: likewise.
         patients: labels and clinical values.
         evaluation_folds: repeat, fold, patient_id.
-        mil: the block `mil` of the parameters.
+        views: the views that are embedded.
+        encoder: the block `encoder` of the parameters.
+        pretext: the block `pretext`.
+        mil: the block `mil`.
         splits: the block `splits`.
         compute: the block `compute`.
         evaluation: the block `evaluation`.
@@ -85,14 +100,32 @@ def predict_by_classifiers(
         size, system, repeat, fold, role, patient_id, split, view, probability; see
         `predict_held_out`.
     """
-    from lymphocytosis.mil.bags import gather_bags
-    from lymphocytosis.mil.nested import Recipe, predict_held_out
+    from lymphocytosis.mil.nested import Recipe
 
     recipe = Recipe(mil, splits, compute, evaluation.seed)
+    if evaluation.pretraining == "once":
+        return _predict_sizes(embeddings, patients, evaluation_folds, recipe)
+    tables = []
+    for _, held_out in evaluation_folds.groupby(["repeat", "fold"]):
+        others = patients[~patients["patient_id"].isin(held_out["patient_id"])]
+        pretrained, _, _ = pretrain_encoder(
+            cell_images, cells, others, encoder, pretext, compute, evaluation.seed
+        )
+        fresh = pa.concat_tables(embed_cells(cell_images, cells, pretrained, views, compute))
+        tables.append(_predict_sizes(fresh, patients, held_out, recipe))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _predict_sizes(
+    embeddings: pa.Table, patients: pd.DataFrame, folds: pd.DataFrame, recipe: Any
+) -> pd.DataFrame:
+    from lymphocytosis.mil.bags import gather_bags
+    from lymphocytosis.mil.nested import predict_held_out
+
     tables = []
     for size in SIZES:
         bags = gather_bags(select_embedding(embeddings, size), patients)
-        predicted = predict_held_out(bags, patients, evaluation_folds, recipe, size)
+        predicted = predict_held_out(bags, patients, folds, recipe, size)
         tables.append(predicted.assign(size=size))
     return pd.concat(tables, ignore_index=True)
 
@@ -175,7 +208,7 @@ def measure_evidence(
     )
     warnings = warn(table)
     summary = describe_evaluation(table, warnings, _what_encoder_saw(autoencoder, evaluation))
-    logger.info("evaluation\n%s", summary)
+    logger.info("evaluation\n%s", outline(table))
     for warning in warnings:
         logger.warning(warning)
     return table, summary
@@ -187,8 +220,8 @@ def _what_encoder_saw(autoencoder: dict[str, Any], evaluation: EvaluationParamet
         return "The encoder is frozen: it was trained elsewhere, on other pictures than these."
     if evaluation.pretraining == "each_fold":
         return (
-            f"The encoder was pretrained anew for each fold (pretext.name {pretext['name']}) and "
-            "never saw a picture of the patients held out."
+            "The encoder was pretrained anew for each fold, and never saw a picture of the "
+            "patients held out."
         )
     return (
         f"The encoder was pretrained once (pretext.name {pretext['name']}, pretext.images "

@@ -39,8 +39,13 @@ def create_pipeline() -> Pipeline:
                 predict_by_classifiers,
                 inputs=[
                     "embeddings",
+                    "cell_images",
+                    "cells",
                     "patients",
                     "evaluation_folds",
+                    "params:views",
+                    "params:encoder",
+                    "params:pretext",
                     "params:mil",
                     "params:splits",
                     "params:compute",

@@ -77,16 +77,14 @@ def rows_for_pretext(
 
     Args:
         cells: patient_id, row, and others.
-        patients: patient_id, subset, and others.
+        patients: patient_id, subset, and others; pictures of other patients are not seen.
         images: all, or train for training patients only.
 
     Returns:
         (m,) rows of the image store, ascending.
     """
-    taken = cells[cells["row"].notna()]
-    if images == "train":
-        of_train = patients.loc[patients["subset"] == "train", "patient_id"]
-        taken = taken[taken["patient_id"].isin(of_train)]
+    chosen = patients if images == "all" else patients[patients["subset"] == "train"]
+    taken = cells[cells["row"].notna() & cells["patient_id"].isin(chosen["patient_id"])]
     return np.sort(taken["row"].to_numpy(dtype=np.int64))
 
 
