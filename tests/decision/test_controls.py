@@ -1,0 +1,75 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from lymphocytosis import schemas
+from lymphocytosis.decision.controls import CLINICAL, predict_controls
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    rng = np.random.default_rng(0)
+    n = 60
+    label = np.arange(n) % 2
+    ids = [f"P{i:02d}" for i in range(n)]
+    patients = pd.DataFrame(
+        {
+            "patient_id": ids,
+            "person": ids,
+            "label": pd.array(label, dtype="Int8"),
+            "age_years": rng.integers(30, 90, n) + 10 * label,
+            "lymphocyte_count": np.exp(rng.normal(2 + label, 0.5)),
+            "cell_count": rng.integers(10, 20, n),
+        }
+    )
+    # The rows stand sorted by class: what a table joined from two sources looks like.
+    order = np.argsort(label, kind="stable").argsort()
+    traces = pd.DataFrame({"patient_id": ids, "date_format": 0, "row_order": order})
+    folds = pd.DataFrame({"repeat": 1, "fold": np.arange(n) // 2 % 5 + 1, "patient_id": ids})
+    return patients, traces, folds
+
+
+@pytest.fixture(scope="module")
+def predicted(cohort):
+    return predict_controls(*cohort, wanted_sensitivity=0.9, seed=0)
+
+
+class TestControls:
+    def test_every_method_predicts_every_patient_once(self, cohort, predicted):
+        schemas.control_predictions.validate(predicted)
+        assert (predicted["method"].value_counts() == len(cohort[0])).all()
+        assert predicted["method"].nunique() == 5
+
+    def test_what_tells_the_label_is_found_and_what_does_not_is_not(self, cohort, predicted):
+        label = cohort[0].set_index("patient_id")["label"]
+        auc = {
+            method: roc_auc_score(label.loc[rows["patient_id"]].astype(int), rows["probability"])
+            for method, rows in predicted.groupby("method")
+        }
+        assert auc["row order"] > 0.95
+        assert auc[CLINICAL] > 0.85
+        assert auc["date format"] < 0.6
+        assert auc["bag size"] < 0.7
+
+    def test_the_baseline_is_a_logistic_regression_on_log_count_and_age(self, cohort, predicted):
+        patients, _, folds = cohort
+        values = np.column_stack([np.log(patients["lymphocyte_count"]), patients["age_years"]])
+        train = (folds["fold"] != 1).to_numpy()
+        mean, std = values[train].mean(axis=0), values[train].std(axis=0)
+        model = LogisticRegression(class_weight="balanced")
+        model.fit((values[train] - mean) / std, patients["label"][train].astype(int))
+        expected = model.predict_proba((values[~train] - mean) / std)[:, 1]
+        found = predicted[(predicted["method"] == CLINICAL) & (predicted["fold"] == 1)]
+        np.testing.assert_allclose(found["probability"], expected)
+
+    def test_held_out_labels_touch_nothing(self, cohort, predicted):
+        patients, traces, folds = cohort
+        out = folds["fold"] == 1
+        swapped = patients.assign(
+            label=patients["label"].where(~out.to_numpy(), 1 - patients["label"])
+        )
+        again = predict_controls(swapped, traces, folds, 0.9, 0)
+        of_fold = predicted["fold"] == 1
+        pd.testing.assert_frame_equal(again[of_fold], predicted[of_fold])

@@ -1,0 +1,239 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_score, roc_auc_score
+
+from lymphocytosis import schemas
+from lymphocytosis.decision.controls import CLINICAL
+from lymphocytosis.decision.evidence import (
+    calibration_error,
+    describe_evaluation,
+    measure,
+    outline,
+    resample_persons,
+    warn,
+    weighted_auc,
+)
+
+ENSEMBLE = "large, pictures + clinical"
+SHUFFLED = "large, shuffled labels"
+
+
+def nested(signals, n=40, repeats=3, seed=0):
+    """Made-up predictions: the higher a method's signal, the better it is."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % 2
+    tables = []
+    for method, signal in signals.items():
+        for repeat in range(1, repeats + 1):
+            logit = signal * (2 * label - 1) + rng.normal(size=n)
+            probability = 1 / (1 + np.exp(-logit))
+            ensemble = "," in method and method != CLINICAL
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "method": method, "repeat": repeat, "fold": np.arange(n) % 5 + 1,
+                        "patient_id": [f"P{i:02d}" for i in range(n)],
+                        "person": [f"P{i - i % 2 * (i < 4):02d}" for i in range(n)],
+                        "label": label, "probability": probability, "threshold": 0.3,
+                        "decision": probability >= 0.5, "referral": probability >= 0.3,
+                        "sa_corrected": (probability >= 0.6) if ensemble else None,
+                        "sa_as_printed": (probability >= 0.4) if ensemble else None,
+                    }
+                )
+            )  # fmt: skip
+    types = dict.fromkeys(["label", "decision", "referral"], "int8")
+    table = pd.concat(tables, ignore_index=True)
+    return table.astype(types | dict.fromkeys(["sa_corrected", "sa_as_printed"], "Int8"))
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return nested({CLINICAL: 0.8, "bag size": 0.0, ENSEMBLE: 2.0, SHUFFLED: 0.0})
+
+
+@pytest.fixture(scope="module")
+def table(predictions):
+    return measure(predictions, resamples=300, confidence=0.9, seed=1)
+
+
+def cell(table, method, rule, metric):
+    rule_matches = table["rule"].isna() if rule is None else table["rule"] == rule
+    return table[(table["method"] == method) & rule_matches & (table["metric"] == metric)].iloc[0]
+
+
+class TestScores:
+    @pytest.mark.parametrize(
+        ("rule", "column"),
+        [("AVG", "decision"), ("SA corrected", "sa_corrected"), ("referral", "referral")],
+    )
+    @pytest.mark.parametrize(
+        ("metric", "score"),
+        [
+            ("balanced_accuracy", balanced_accuracy_score),
+            ("sensitivity", recall_score),
+            ("specificity", lambda y, d: recall_score(y, d, pos_label=0)),
+        ],
+    )
+    def test_decisions_are_scored_as_scikit_learn_does(
+        self, predictions, table, rule, column, metric, score
+    ):
+        rows = predictions[predictions["method"] == ENSEMBLE]
+        expected = [
+            score(part["label"].to_numpy(), part[column].to_numpy(dtype=int))
+            for _, part in rows.groupby("repeat")
+        ]
+        found = cell(table, ENSEMBLE, rule, metric)
+        assert found["value"] == pytest.approx(np.mean(expected))
+        assert found["spread"] == pytest.approx(np.std(expected, ddof=1))
+
+    @pytest.mark.parametrize(
+        ("metric", "score"), [("auc", roc_auc_score), ("brier", brier_score_loss)]
+    )
+    def test_probabilities_are_scored_as_scikit_learn_does(
+        self, predictions, table, metric, score
+    ):
+        for method, rows in predictions.groupby("method"):
+            expected = [score(p["label"], p["probability"]) for _, p in rows.groupby("repeat")]
+            assert cell(table, method, None, metric)["value"] == pytest.approx(np.mean(expected))
+
+    def test_the_order_of_rows_does_not_matter(self, predictions, table):
+        mixed = predictions.groupby("method", sort=False).sample(frac=1, random_state=3)
+        again = measure(mixed, resamples=300, confidence=0.9, seed=1)
+        pd.testing.assert_frame_equal(again, table)
+
+    def test_methods_without_an_ensemble_have_no_sa(self, table):
+        assert set(table.loc[table["method"] == CLINICAL, "rule"].dropna()) == {"AVG", "referral"}
+
+    def test_one_repeat_has_no_spread(self):
+        table = measure(nested({CLINICAL: 1.0}, repeats=1), 100, 0.95, 0)
+        assert table["spread"].isna().all()
+
+    def test_it_fits_its_schema(self, table, predictions):
+        schemas.evaluation.validate(table)
+        schemas.nested_predictions.validate(predictions[list(schemas.nested_predictions.columns)])
+
+
+class TestIntervals:
+    def test_they_are_those_of_a_plain_bootstrap(self, predictions, table):
+        rows = predictions[predictions["method"] == ENSEMBLE]
+        first = rows[rows["repeat"] == 1]
+        weights = resample_persons(
+            first["person"].to_numpy(dtype=object), first["label"].to_numpy(np.int64), 300, 1
+        )
+        found = cell(table, ENSEMBLE, "AVG", "balanced_accuracy")
+        drawn = []
+        for counts in weights.astype(int):
+            taken = np.repeat(np.arange(len(first)), counts)
+            drawn.append(
+                np.mean(
+                    [
+                        balanced_accuracy_score(
+                            part["label"].to_numpy()[taken], part["decision"].to_numpy()[taken]
+                        )
+                        for _, part in rows.groupby("repeat")
+                    ]
+                )
+            )
+        np.testing.assert_allclose([found["low"], found["high"]], np.percentile(drawn, [5, 95]))
+
+    def test_a_method_equal_to_the_baseline_differs_by_exactly_nothing(self, predictions):
+        twin = predictions[predictions["method"] == CLINICAL].assign(method="twin")
+        table = measure(pd.concat([predictions, twin], ignore_index=True), 200, 0.95, 0)
+        columns = ["difference", "difference_low", "difference_high"]
+        assert (table.loc[table["method"] == "twin", columns] == 0).all(axis=None)
+
+    def test_sa_is_compared_with_the_baselines_average_and_a_referral_with_its_referral(
+        self, table
+    ):
+        for rule, against in (("SA corrected", "AVG"), ("referral", "referral")):
+            found = cell(table, ENSEMBLE, rule, "balanced_accuracy")
+            base = cell(table, CLINICAL, against, "balanced_accuracy")
+            assert found["difference"] == pytest.approx(found["value"] - base["value"])
+
+    def test_same_seed_same_table_and_another_seed_another(self, predictions, table):
+        pd.testing.assert_frame_equal(measure(predictions, 300, 0.9, 1), table)
+        assert not measure(predictions, 300, 0.9, 2)["low"].equals(table["low"])
+
+
+class TestResamples:
+    persons = np.array(["a", "b", "b", "c", "d", "e"], dtype=object)
+    label = np.array([0, 0, 1, 1, 1, 0])
+
+    def test_patients_of_one_person_are_drawn_together(self):
+        counts = resample_persons(self.persons, self.label, 50, 0)
+        np.testing.assert_array_equal(counts[:, 1], counts[:, 2])
+
+    def test_each_class_keeps_its_number_of_persons(self):
+        counts = resample_persons(self.persons, self.label, 50, 0)
+        # Person b counts as reactive, as its first patient does.
+        assert (counts[:, [0, 1, 5]].sum(axis=1) == 3).all()
+        assert (counts[:, [3, 4]].sum(axis=1) == 2).all()
+
+
+class TestWeightedAuc:
+    def test_weights_are_repetitions(self):
+        rng = np.random.default_rng(0)
+        label, probability = rng.integers(0, 2, 30), rng.integers(0, 6, 30) / 5
+        weights = rng.integers(0, 4, 30)
+        expected = roc_auc_score(np.repeat(label, weights), np.repeat(probability, weights))
+        found = weighted_auc(probability[None], label, weights[None].astype(float))
+        np.testing.assert_allclose(found, [[expected]])
+
+
+class TestCalibrationError:
+    def test_it_is_the_gap_in_each_bin(self):
+        probability = np.array([[0.1] * 4 + [0.9] * 6])
+        label = np.array([0] * 4 + [1] * 6)
+        found = calibration_error(probability, label, np.ones((1, 10)))
+        np.testing.assert_allclose(found, [[0.1]])
+
+    def test_the_true_shares_have_none(self):
+        probability = np.repeat([[0.0, 0.5, 1.0, 0.5, 1.0]], 2, axis=1)
+        label = np.array([0, 0, 0, 1, 1, 1, 0, 1, 1, 1])
+        assert calibration_error(probability, label, np.ones((1, 10)))[0, 0] == 0
+
+
+class TestWarnings:
+    def test_a_sound_evaluation_has_none(self):
+        sound = nested({CLINICAL: 0.3, "bag size": 0.0, ENSEMBLE: 2.5, SHUFFLED: 0.0}, n=120)
+        assert warn(measure(sound, 300, 0.95, 0)) == []
+
+    def test_pictures_that_add_nothing(self):
+        (said,) = warn(measure(nested({CLINICAL: 1.5, ENSEMBLE: 1.5}), 300, 0.95, 0))
+        assert "pictures add nothing that could be shown" in said
+        assert ENSEMBLE in said
+
+    @pytest.mark.parametrize(
+        ("method", "word"),
+        [
+            ("bag size", "number of pictures"),
+            ("date format", "birth date"),
+            ("row order", "order of rows"),
+            (SHUFFLED, "shuffled labels"),
+        ],
+    )
+    def test_what_should_tell_nothing_and_does(self, method, word):
+        leaking = nested({CLINICAL: 0.2, ENSEMBLE: 3.0, method: 1.5}, n=80)
+        (said,) = warn(measure(leaking, 300, 0.95, 0))
+        assert word in said
+        assert "AUC" in said
+
+
+class TestWords:
+    def test_every_method_and_rule_has_its_rows(self, table):
+        text = describe_evaluation(table, ["Look out."], "The encoder is frozen.")
+        assert text.startswith("- **Look out.**")
+        assert "The encoder is frozen." in text
+        scores, referrals, differences = (part for part in text.split("\n\n") if "| ---" in part)
+        assert scores.count("\n") == 2 + 2 + 2 * 3 - 1  # two without an ensemble, two with three
+        assert referrals.count("\n") == 2 + 4 - 1
+        assert CLINICAL not in differences
+        value = cell(table, ENSEMBLE, "AVG", "balanced_accuracy")
+        shown = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        assert f"| {ENSEMBLE} | AVG | {shown} +- {value['spread']:.3f} |" in scores
+
+    def test_the_outline_has_a_line_a_method(self, table):
+        lines = outline(table).splitlines()
+        assert len(lines) == 1 + table["method"].nunique()
+        assert f"{cell(table, ENSEMBLE, None, 'auc')['value']:.3f}" in lines[3]
