@@ -30,8 +30,7 @@ def predict_controls(
         method, repeat, fold, patient_id, probability, threshold.
     """
     import numpy as np
-    from sklearn.base import clone
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold
 
     known = patients[patients["patient_id"].isin(folds["patient_id"])].merge(traces, "left")
     known = known.assign(log_count=np.log(known["lymphocyte_count"])).set_index("patient_id")
@@ -39,14 +38,13 @@ def predict_controls(
     for (repeat, fold), held_out in folds.groupby(["repeat", "fold"])["patient_id"]:
         train, test = known.drop(held_out), known.loc[held_out]
         label = train["label"].to_numpy(dtype=int)
+        inner = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        parts = list(inner.split(label, label, train["person"]))
         for method, (columns, model) in _methods(seed).items():
             values = train[columns].to_numpy(dtype=float)
-            inner = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-            parts = list(inner.split(values, label, train["person"]))
-            unseen = cross_val_predict(
-                clone(model), values, label, cv=parts, method="predict_proba"
-            )[:, 1]
-            fitted = clone(model).fit(values, label)
+            unseen = np.empty(len(label))
+            for seen, left_out in parts:
+                unseen[left_out] = _predict(model, values[seen], label[seen], values[left_out])
             tables.append(
                 pd.DataFrame(
                     {
@@ -54,9 +52,9 @@ def predict_controls(
                         "repeat": repeat,
                         "fold": fold,
                         "patient_id": held_out.to_numpy(),
-                        "probability": fitted.predict_proba(test[columns].to_numpy(dtype=float))[
-                            :, 1
-                        ],
+                        "probability": _predict(
+                            model, values, label, test[columns].to_numpy(dtype=float)
+                        ),
                         "threshold": threshold_for_sensitivity(label, unseen, wanted_sensitivity),
                     }
                 )
@@ -64,22 +62,28 @@ def predict_controls(
     return pd.concat(tables, ignore_index=True)
 
 
+def _predict(model: Any, values: Any, label: Any, asked: Any) -> Any:
+    from sklearn.base import clone
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    # Classes weigh the same.
+    weights = {"model__sample_weight": compute_sample_weight("balanced", label)}
+    return clone(model).fit(values, label, **weights).predict_proba(asked)[:, 1]
+
+
 def _methods(seed: int) -> dict[str, tuple[list[str], Any]]:
-    """The columns and the model of each control; classes weigh the same in all of them."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    """The columns and the model of each control."""
+    from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
+    from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
-    line = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
-    # Shallow trees and small leaves: made for a hundred patients, not for thousands.
-    trees = HistGradientBoostingClassifier(
-        max_iter=60,
-        max_leaf_nodes=4,
-        min_samples_leaf=8,
-        class_weight="balanced",
-        random_state=seed,
+    line = Pipeline([("scale", StandardScaler()), ("model", LogisticRegression())])
+    # Shallow trees and large leaves: made for a hundred patients, not for thousands.
+    boosting = GradientBoostingClassifier(
+        n_estimators=60, max_depth=2, min_samples_leaf=8, random_state=seed
     )
+    trees = Pipeline([("model", boosting)])
     return {
         CLINICAL: (["log_count", "age_years"], line),
         "clinical, gradient boosting": (["log_count", "age_years"], trees),
