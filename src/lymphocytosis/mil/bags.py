@@ -48,7 +48,7 @@ class Bags:
         return np.flatnonzero(np.isin(self.patient, numbers))
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: with mixed precision, Fabric sets the fields of a copy
 class Batch:
     """Bags packed for the classifier: no padding, so no bag sees another's size.
 
