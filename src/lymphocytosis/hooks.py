@@ -52,7 +52,7 @@ class ProjectHooks:
 
         try:
             start_fabric(self.parameters.compute)
-            if "autoencoder" in pipeline.all_outputs():
+            if pipeline.all_outputs() & {"autoencoder", "pictures_classifiers"}:
                 check_name(self.parameters.encoder.name)
                 check_weights(self.parameters.encoder)
         except UserError as error:

@@ -2,7 +2,15 @@
 
 from kedro.pipeline import Pipeline
 
-from lymphocytosis.pipelines import classify, embed, ensemble, ingest, simulate, ssl_pretrain
+from lymphocytosis.pipelines import (
+    bag_images,
+    classify,
+    embed,
+    ensemble,
+    ingest,
+    simulate,
+    ssl_pretrain,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -22,5 +30,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     return {
         "__default__": sum(method.values(), start=Pipeline([])),
         "simulate": simulate.create_pipeline(),
+        # Before the others: of an entry's makers, hooks.py names the last, for splits `classify`.
+        "bag_images": bag_images.create_pipeline(),
         **method,
     }
