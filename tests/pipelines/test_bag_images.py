@@ -18,7 +18,7 @@ TINY = {
     "image": {"source_size": 64, "crop": 48, "size": 40},
     "encoder": {"name": "test_efficientnet", "weights": "random"},
     "mil": {"embedding_width": 8, "hidden_widths": [8, 4], "dropout": 0.3},
-    "bag_images": {"epochs": 2, "chunk": 7},
+    "bag_images": {"epochs": 1, "chunk": 7},
     "splits": {"validation_share": 0.25},
 }  # fmt: skip
 MADE = ("simulate", "ingest", "bag_images")
