@@ -47,12 +47,19 @@ class ProjectHooks:
         if "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures"):
             return  # the first node says so at once; no weights need be fetched for that
         from lymphocytosis.compute import start_fabric
+        from lymphocytosis.encoders.encoder import check_name
         from lymphocytosis.encoders.tasks import check_task
+        from lymphocytosis.encoders.weights import check_weights
+        from lymphocytosis.end_to_end.model import check_trainable
 
         try:
             start_fabric(self.parameters.compute)
             if "autoencoder" in pipeline.all_outputs():
                 check_task(self.parameters.encoder, self.parameters.pretext)
+            if "pictures_classifiers" in pipeline.all_outputs():
+                check_name(self.parameters.encoder.name)
+                check_weights(self.parameters.encoder)
+                check_trainable(self.parameters.mil)
         except UserError as error:
             raise click.ClickException(str(error)) from error
 

@@ -292,6 +292,19 @@ class ComputeParameters(_Block):
     embed_batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch of `embed`.")
 
 
+class BagImagesParameters(_Block):
+    """The end-to-end training of the pipeline bag_images (paper, section 2.1)."""
+
+    chunk: int = Field(
+        ge=1, le=4096, description="Most pictures in the encoder at once: bounds memory."
+    )
+    batch_bags: int = Field(ge=2, le=4096, description="Bags, and so patients, in a step.")
+    epochs: int = Field(ge=1, le=10_000)
+    learning_rate: float = Field(gt=0, le=1, description="The classifier's.")
+    encoder_learning_rate: float = Field(gt=0, le=1, description="The encoder's.")
+    weight_decay: float = Field(ge=0, le=1, description="AdamW's.")
+
+
 class SimulationParameters(_Block):
     """The simulated cohort: its size, and how strong its signal is."""
 
@@ -337,6 +350,7 @@ class Parameters(_Block):
     ensemble: EnsembleParameters
     evaluation: EvaluationParameters
     compute: ComputeParameters
+    bag_images: BagImagesParameters
     simulation: SimulationParameters
 
     @model_validator(mode="after")

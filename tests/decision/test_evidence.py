@@ -90,9 +90,7 @@ class TestScores:
     @pytest.mark.parametrize(
         ("metric", "score"), [("auc", roc_auc_score), ("brier", brier_score_loss)]
     )
-    def test_probabilities_are_scored_as_scikit_learn_does(
-        self, predictions, table, metric, score
-    ):
+    def test_probabilities_are_scored_as_scikit_learn_does(self, predictions, table, metric, score):
         for method, rows in predictions.groupby("method"):
             expected = [score(p["label"], p["probability"]) for _, p in rows.groupby("repeat")]
             assert cell(table, method, None, metric)["value"] == pytest.approx(np.mean(expected))

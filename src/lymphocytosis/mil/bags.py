@@ -63,7 +63,7 @@ class Bags:
         return np.repeat(self.first[chosen] - start, size) + np.arange(size.sum())
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: with mixed precision, Fabric sets the fields of a copy
 class Batch:
     """Bags packed for the classifier: no padding, so no bag sees another's size.
 

@@ -8,7 +8,16 @@ from lymphocytosis.pipelines.sizes import SIZES, select_size
 
 def create_pipeline() -> Pipeline:
     """Wire embeddings and patients to five classifiers of each size."""
-    shared = pipeline(
+    return sum((_one_size(size) for size in SIZES), start=share_splits())
+
+
+def share_splits() -> Pipeline:
+    """Wire patients to splits.
+
+    Returns:
+        A pipeline of one node; the same wherever it is used, so that two uses join to one.
+    """
+    return pipeline(
         [
             node(
                 make_splits,
@@ -16,9 +25,8 @@ def create_pipeline() -> Pipeline:
                 outputs="splits",
             )
         ],
-        tags="classify",
+        tags=["classify", "bag_images"],
     )
-    return sum((_one_size(size) for size in SIZES), start=shared)
 
 
 def _one_size(size: str) -> Pipeline:

@@ -1,0 +1,1 @@
+"""Encoder and classifier trained as one, from pictures to diagnosis."""

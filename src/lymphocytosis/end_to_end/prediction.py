@@ -1,0 +1,138 @@
+"""Predictions from pictures, each patient in each view (paper, section 3.3)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+
+from lymphocytosis.end_to_end.bags import Indices, PictureBags, pack_pictures
+from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
+from lymphocytosis.errors import UserError
+from lymphocytosis.imaging.views import view_of
+from lymphocytosis.mil.splits import fingerprint
+from lymphocytosis.mil.training import Floats
+from lymphocytosis.parameters import (
+    BagImagesParameters,
+    EncoderParameters,
+    ImageParameters,
+    MilParameters,
+    View,
+)
+
+
+@torch.inference_mode()
+def predict_pictures(
+    model: Any, bags: PictureBags, numbers: Indices, views: Sequence[View], fabric: Fabric
+) -> Floats:
+    """Predict patients in eval mode, one after the other.
+
+    Args:
+        model: a picture classifier, set up by `fabric`.
+        bags: every bag.
+        numbers: (m,) the patients' numbers.
+        views: (v,) the views.
+        fabric: device and precision.
+
+    Returns:
+        (m v,) float64 probabilities of a tumoral lymphocytosis; a patient's views side by side.
+    """
+    model.eval()
+    logits = []
+    for number in numbers:
+        batch = pack_pictures(bags, np.array([number]))
+        for view in views:
+            seen = np.ascontiguousarray(view_of(batch.instances.numpy(), view))
+            in_view = replace(batch, instances=torch.from_numpy(seen))
+            logits.append(model(fabric.to_device(in_view)).logits.float().cpu())
+    return torch.sigmoid(torch.cat(logits).double()).numpy() if logits else np.empty(0)
+
+
+def load_picture_classifiers(
+    content: dict[str, Any], image: ImageParameters, splits: pd.DataFrame
+) -> Iterator[tuple[int, PictureClassifier]]:
+    """Rebuild a suite's models one after the other: with large encoders, five don't fit in memory.
+
+    Args:
+        content: what `train_picture_suite` returned.
+        image: how the pictures of the store were shaped.
+        splits: the splits by which out-of-fold patients will be chosen.
+
+    Yields:
+        Each split's number and its model.
+
+    Raises:
+        UserError: these are no such models; their pictures were shaped otherwise; or they were
+            trained on other splits, so that nobody knows whom they have seen.
+    """
+    if content.get("kind") != "picture_classifiers":
+        raise UserError(
+            "The catalog entry 'pictures_classifiers' holds another kind of model. "
+            "Run bag_images again."
+        )
+    parameters = content["parameters"]
+    for key in ("source_size", "crop", "size"):
+        then, now = parameters["image"][key], getattr(image, key)
+        if then != now:
+            raise UserError(
+                f"The bag-images classifiers were trained with image.{key} = {then}, and the image "
+                f"store has {now}. Run ingest with {then}, or bag_images again."
+            )
+    if parameters["splits"] != fingerprint(splits):
+        raise UserError(
+            "The bag-images classifiers were trained on other splits than those of the catalog "
+            "entry 'splits'. Run bag_images again."
+        )
+    # The state dicts hold every weight: nothing need be fetched.
+    encoder = EncoderParameters.model_validate(parameters["encoder"] | {"weights": "random"})
+    mil = MilParameters.model_validate(parameters["mil"])
+    chunk = BagImagesParameters.model_validate(parameters["bag_images"]).chunk
+    for split, state in content["state_dicts"].items():
+        model = build_picture_classifier(encoder, mil, image.size, chunk, seed=0)
+        model.load_state_dict(state)
+        yield split, model
+
+
+def predict_patients_by_pictures(
+    content: dict[str, Any],
+    bags: PictureBags,
+    patients: pd.DataFrame,
+    splits: pd.DataFrame,
+    asked: dict[int, Indices],
+    views: Sequence[View],
+    fabric: Fabric,
+) -> pd.DataFrame:
+    """Predict patients in every view.
+
+    Args:
+        content: what `train_picture_suite` returned.
+        bags: every bag; patients are numbered as in `patients`.
+        patients: patient_id, and others.
+        splits: split, patient_id, role.
+        asked: for each split, the numbers of the patients that its model predicts.
+        views: the views.
+        fabric: device and precision.
+
+    Returns:
+        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted.
+    """
+    patient_ids = patients["patient_id"].to_numpy()
+    tables = []
+    for split, classifier in load_picture_classifiers(content, bags.images.image, splits):
+        model = fabric.setup_module(classifier)
+        probability = predict_pictures(model, bags, asked[split], views, fabric)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "patient_id": patient_ids[asked[split]].repeat(len(views)),
+                    "split": split,
+                    "view": list(views) * len(asked[split]),
+                    "probability": probability,
+                }
+            )
+        )
+    table = pd.concat(tables, ignore_index=True).astype({"patient_id": "str", "view": "str"})
+    return table.sort_values(["patient_id", "split"], kind="stable", ignore_index=True)

@@ -1,0 +1,141 @@
+"""Nodes of the bag_images pipeline (paper, section 2.1).
+
+`end_to_end` is imported inside the nodes: registering pipelines must not wait for torch.
+"""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphocytosis.decision.results import describe, tabulate
+from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
+from lymphocytosis.imaging.store import CellImages, check_same_ingest
+from lymphocytosis.parameters import (
+    BagImagesParameters,
+    ComputeParameters,
+    EncoderParameters,
+    EnsembleParameters,
+    MilParameters,
+    View,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def train_picture_classifiers(
+    cell_images: CellImages,
+    cells: pd.DataFrame,
+    patients: pd.DataFrame,
+    splits: pd.DataFrame,
+    encoder: EncoderParameters,
+    mil: MilParameters,
+    bag_images: BagImagesParameters,
+    views: list[View],
+    compute: ComputeParameters,
+    seed: int,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Train an encoder and a classifier as one for each split, a bag being a patient's pictures.
+
+    Args:
+        cell_images: uint8 (n, S, S, 3).
+        cells: tells which rows are whose.
+        patients: labels and clinical values.
+        splits: split, patient_id, role.
+        encoder: the block `encoder` of the parameters.
+        mil: the block `mil`: the classifier's shape, and what is monitored.
+        bag_images: the block `bag_images`: the training.
+        views: original, horizontal, vertical.
+        compute: the block `compute`.
+        seed: of weights, dropout, the order of bags, flips and turns.
+
+    Returns:
+        The packed state dicts; and the history of each model.
+    """
+    from lymphocytosis.compute import start_fabric
+    from lymphocytosis.end_to_end.bags import gather_pictures
+    from lymphocytosis.end_to_end.training import train_picture_suite
+
+    check_same_ingest(cells, cell_images)
+    bags = gather_pictures(cell_images, cells, patients)
+    fabric = start_fabric(compute)
+    return train_picture_suite(
+        bags, patients, splits, encoder, mil, bag_images, views, seed, fabric
+    )
+
+
+def predict_from_pictures(
+    picture_classifiers: dict[str, Any],
+    cell_images: CellImages,
+    cells: pd.DataFrame,
+    patients: pd.DataFrame,
+    splits: pd.DataFrame,
+    views: list[View],
+    compute: ComputeParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predict test patients by every model, and labelled ones by those that may.
+
+    Args:
+        picture_classifiers: the packed state dicts.
+        cell_images: uint8 (n, S, S, 3).
+        cells: tells which rows are whose.
+        patients: the patients.
+        splits: tells on whom each model was trained.
+        views: original, horizontal, vertical.
+        compute: the block `compute` of the parameters.
+
+    Returns:
+        The test patients' predictions, 15 rows each with five splits and three views; and the
+        out-of-fold predictions: labelled patients, by models that did not train on them.
+    """
+    from lymphocytosis.compute import start_fabric
+    from lymphocytosis.end_to_end.bags import gather_pictures
+    from lymphocytosis.end_to_end.prediction import predict_patients_by_pictures
+    from lymphocytosis.mil.splits import numbers_of
+
+    check_same_ingest(cells, cell_images)
+    bags = gather_pictures(cell_images, cells, patients)
+    test = (patients["subset"] == "test").to_numpy().nonzero()[0]
+    asked = {
+        split: np.concatenate([test, numbers_of(patients, splits, split, "validation")])
+        for split in splits["split"].unique()
+    }
+    table = predict_patients_by_pictures(
+        picture_classifiers, bags, patients, splits, asked, views, start_fabric(compute)
+    )
+    of_test = table["patient_id"].isin(patients["patient_id"].iloc[test])
+    return table[of_test].reset_index(drop=True), table[~of_test].reset_index(drop=True)
+
+
+def tabulate_bag_images(
+    patients: pd.DataFrame,
+    avg: pd.DataFrame,
+    sa: pd.DataFrame,
+    out_of_fold: pd.DataFrame,
+    ensemble: EnsembleParameters,
+) -> pd.DataFrame:
+    """Make the baseline's table of results, and show it.
+
+    Args:
+        patients: tells which labels are known.
+        avg: the test patients' decisions by AVG.
+        sa: by SA.
+        out_of_fold: predictions of labelled patients by models not trained on them.
+        ensemble: the block `ensemble` of the parameters.
+
+    Returns:
+        A row a rule, in the form of the main results.
+    """
+    statistics = summarise(out_of_fold)
+    by_sa = f"bag-images SA ({ensemble.sa_variant})"
+    results = tabulate(
+        patients,
+        test={"bag-images AVG": avg, by_sa: sa},
+        out_of_fold={
+            "bag-images AVG": decide_by_average(statistics),
+            by_sa: decide_by_sa(statistics, ensemble.sa_variant),
+        },
+    )
+    logger.info("results\n%s", describe(results))
+    return results

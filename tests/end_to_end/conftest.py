@@ -1,0 +1,100 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lymphocytosis.end_to_end.bags import gather_pictures
+from lymphocytosis.imaging.store import CellImages
+from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters
+
+SIZE = 40
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    return ENCODER
+
+
+@pytest.fixture(scope="session")
+def mil():
+    def build(**changes):
+        small = {
+            "classifier": "neural", "inputs": "both", "components": 0, "aggregator": "mean",
+            "fusion": "concatenation", "weight_decay": 0.0, "logistic_c": 0.3,
+            "embedding_width": 8, "hidden_widths": [6, 4], "dropout": 0.0,
+            "log_count": False, "epochs": 3, "batch_size": 5, "learning_rate": 0.02,
+            "monitor": "validation", "monitor_threshold": "fixed",
+            "scheduler": {"factor": 0.5, "patience": 1},
+        }  # fmt: skip
+        return MilParameters(**(small | changes))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def bag_images():
+    def build(**changes):
+        small = {
+            "chunk": 8, "batch_bags": 6, "epochs": 2, "learning_rate": 0.01,
+            "encoder_learning_rate": 0.001, "weight_decay": 0.01,
+        }  # fmt: skip
+        return BagImagesParameters(**(small | changes))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory, image_parameters):
+    """Patients whose label shows in their cells' colour: patients, cells, the image store."""
+
+    def build(n=16, seed=0):
+        rng = np.random.default_rng(seed)
+        label = np.arange(n) % 2
+        count = rng.integers(1, 4, n)
+        patients = pd.DataFrame(
+            {
+                "patient_id": [f"P{i:02d}" for i in range(n)],
+                "subset": "train",
+                "label": pd.array(label, dtype="Int8"),
+                "age_years": rng.integers(30, 90, n),
+                "lymphocyte_count": np.exp(rng.normal(2, 0.5, n)),
+                "cell_count": count,
+            }
+        )
+        # Rows of the store in no order of patients: nothing may rely on it.
+        owner = rng.permutation(np.repeat(np.arange(n), count))
+        cells = pd.DataFrame(
+            {
+                "patient_id": patients["patient_id"].to_numpy()[owner],
+                "row": pd.array(np.arange(len(owner)), dtype="Int64"),
+            }
+        )
+        cells.loc[len(owner)] = {"patient_id": "P00", "row": pd.NA}  # a file that was left out
+        file = tmp_path_factory.mktemp("store") / "pixels.npy"
+        shape = (len(owner), SIZE, SIZE, 3)
+        images = CellImages(file, dtype=np.uint8, mode="w+", shape=shape)
+        images[:] = rng.integers(60, 120, shape)
+        images[label[owner] == 1, :, :, 0] += 120
+        images.image = image_parameters()
+        return patients, cells, images
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def bags_of(cohort):
+    def build(**changes):
+        patients, cells, images = cohort(**changes)
+        return patients, gather_pictures(images, cells, patients)
+
+    return build
+
+
+@pytest.fixture
+def undisturbed():
+    """Fails a test that draws from torch's global generator."""
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before)
