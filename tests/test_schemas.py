@@ -13,6 +13,7 @@ def good_tables():
         "patients": pd.DataFrame(
             {
                 "patient_id": ["007", "P2", "P3"],
+                "person": ["007", "007", "P3"],
                 "subset": ["train", "train", "test"],
                 "label": pd.array([0, 1, None], dtype="Int8"),
                 "age_years": pd.array([0, 71, 120], dtype="int16"),
@@ -50,6 +51,73 @@ def good_tables():
                 "split": [1, 1],
             }
         ),
+        "cell_weights": pd.DataFrame(
+            {
+                "patient_id": ["P1", "P1"],
+                "image_id": ["a.jpg", "b.jpg"],
+                "split": [1, 1],
+                "view": ["original", "original"],
+                "weight": [0.0, 1.0],
+            }
+        ),
+        "evaluation_folds": pd.DataFrame(
+            {"repeat": [1, 1, 2], "fold": [1, 2, 1], "patient_id": ["P1", "P2", "P1"]}
+        ),
+        "control_predictions": pd.DataFrame(
+            {
+                "method": ["bag size", "row order"],
+                "repeat": [1, 1],
+                "fold": [1, 1],
+                "patient_id": ["P1", "P1"],
+                "probability": [0.0, 1.0],
+                "threshold": [0.5, 0.5],
+            }
+        ),
+        "classifier_predictions": pd.DataFrame(
+            {
+                "size": ["large", "small"],
+                "system": ["pictures", "pictures"],
+                "repeat": [1, 1],
+                "fold": [1, 1],
+                "role": ["held_out", "inner"],
+                "patient_id": ["P1", "P1"],
+                "split": [1, 1],
+                "view": ["original", "original"],
+                "probability": [0.0, 1.0],
+            }
+        ),
+        "nested_predictions": pd.DataFrame(
+            {
+                "method": ["bag size", "large, pictures"],
+                "repeat": [1, 1],
+                "fold": [1, 1],
+                "patient_id": ["P1", "P1"],
+                "probability": [0.0, 1.0],
+                "threshold": [0.5, 0.5],
+                "sa_corrected": pd.array([None, 1], dtype="Int8"),
+                "sa_as_printed": pd.array([None, 0], dtype="Int8"),
+                "person": ["P1", "P1"],
+                "label": [0, 0],
+                "decision": [0, 1],
+                "referral": [0, 1],
+            }
+        ),
+        "evaluation": pd.DataFrame(
+            {
+                "method": ["bag size", "bag size"],
+                "rule": pd.array(["AVG", None], dtype="str"),
+                "metric": ["sensitivity", "auc"],
+                "value": [0.0, 1.0],
+                "low": [0.0, 0.9],
+                "high": [0.1, 1.0],
+                "spread": [None, 0.1],
+                "difference": [-1.0, None],
+                "difference_low": [-1.0, None],
+                "difference_high": [1.0, None],
+                "patients": [110, 110],
+                "repeats": [1, 5],
+            }
+        ),
         "predictions": pd.DataFrame(
             {
                 "patient_id": ["P1", "P1", "P1"],
@@ -82,6 +150,17 @@ GOOD = good_tables()
 # Table, column, and a value in its first row that must not pass.
 BAD_VALUES = [
     ("patients", "patient_id", ""),
+    ("patients", "person", ""),
+    ("nested_predictions", "label", -1),
+    ("nested_predictions", "sa_corrected", 2),
+    ("evaluation", "metric", "accuracy"),
+    ("evaluation", "rule", "mean"),
+    ("evaluation", "difference_low", -1.1),
+    ("cell_weights", "weight", 1.1),
+    ("evaluation_folds", "fold", 0),
+    ("control_predictions", "threshold", -0.1),
+    ("classifier_predictions", "role", "outer"),
+    ("classifier_predictions", "size", "middle"),
     ("patients", "patient_id", "P2"),
     ("patients", "subset", "validation"),
     ("patients", "label", 2),

@@ -54,7 +54,10 @@ class ProjectHooks:
 
         try:
             start_fabric(self.parameters.compute)
-            if "autoencoder" in pipeline.all_outputs():
+            pretrains = {"autoencoder"} & pipeline.all_outputs()
+            if self.parameters.evaluation.pretraining == "each_fold":
+                pretrains |= {"evaluation"} & pipeline.all_outputs()
+            if pretrains:
                 check_task(self.parameters.encoder, self.parameters.pretext)
             if "pictures_classifiers" in pipeline.all_outputs():
                 check_name(self.parameters.encoder.name)
