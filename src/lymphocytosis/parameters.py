@@ -298,7 +298,7 @@ class BagImagesParameters(_Block):
     chunk: int = Field(
         ge=1, le=4096, description="Most pictures in the encoder at once: bounds memory."
     )
-    batch_bags: int = Field(ge=2, le=4096, description="Bags, and so patients, in a step.")
+    batch_bags: int = Field(ge=1, le=4096, description="Bags, and so patients, in a step.")
     epochs: int = Field(ge=1, le=10_000)
     learning_rate: float = Field(gt=0, le=1, description="The classifier's.")
     encoder_learning_rate: float = Field(gt=0, le=1, description="The encoder's.")

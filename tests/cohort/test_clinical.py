@@ -1,12 +1,18 @@
 import re
 from datetime import date, datetime, timedelta
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lymphocytosis.cohort.clinical import completed_years, parse_date, read_patients
+from lymphocytosis.cohort.clinical import (
+    completed_years,
+    parse_date,
+    read_patients,
+    table_traces,
+)
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.errors import UserError
 
@@ -89,6 +95,7 @@ class TestTypedPatients:
         assert warnings == []
         assert patients.dtypes.astype(str).to_dict() == {
             "patient_id": "str",
+            "person": "str",
             "subset": "str",
             "label": "Int8",
             "age_years": "int16",
@@ -96,9 +103,9 @@ class TestTypedPatients:
             "lymphocyte_count": "float64",
         }
         assert patients.astype(object).where(patients.notna(), None).to_numpy().tolist() == [
-            ["P1", "train", 0, 71, "F", 295.0],
-            ["P2", "train", 1, 70, "M", 2.28],
-            ["P3", "test", None, 71, "F", 10.0],
+            ["P1", "P1", "train", 0, 71, "F", 295.0],
+            ["P2", "P2", "train", 1, 70, "M", 2.28],
+            ["P3", "P3", "test", None, 71, "F", 10.0],
         ]
 
     @settings(max_examples=20)
@@ -125,7 +132,7 @@ class TestTypedPatients:
             "LYMPH_COUNT": " 7 ",
         }
         patients, _ = read([row])
-        assert patients.iloc[0].tolist() == ["P1", "train", 1, 70, "M", 7.0]
+        assert patients.iloc[0].tolist() == ["P1", "P1", "train", 1, 70, "M", 7.0]
 
     @pytest.mark.parametrize(("text", "sex"), [("f", "F"), ("F", "F"), ("m", "M"), ("M", "M")])
     def test_sex_is_read_in_any_case(self, text, sex):
@@ -155,6 +162,69 @@ class TestTypedPatients:
         table = table_of([{"ID": "P1"}]).assign(**{"": "0", "SMOKER": "yes"})
         patients, _ = read_patients(table, pictures_of(["P1"]), AT)
         assert patients["patient_id"].tolist() == ["P1"]
+
+
+class TestPersons:
+    ROWS = (
+        {"ID": "P4", "DOB": "5/1/1950", "GENDER": "F"},
+        {"ID": "P1", "DOB": "5/1/1950", "GENDER": "M"},
+        {"ID": "P3", "DOB": "01-05-1950", "GENDER": "f"},
+        {"ID": "P2", "DOB": "1/5/1950", "GENDER": "F"},
+        {"ID": "P5", "DOB": " 5/1/1950", "GENDER": "F ", "LABEL": "1"},
+        {"ID": "P6", "DOB": "5/1/1950", "GENDER": "?"},
+        {"ID": "P7", "DOB": "5/1/1951", "GENDER": "F"},
+    )
+    PERSONS: ClassVar = {
+        "P1": "P1", "P2": "P2", "P3": "P3", "P4": "P3", "P5": "P3", "P6": "P6", "P7": "P7",
+    }  # fmt: skip
+
+    def persons(self, rows, pictures=None):
+        patients, _ = read(rows, pictures)
+        return dict(zip(patients["patient_id"], patients["person"], strict=True))
+
+    def test_patients_of_one_birth_date_and_sex_are_one_person_named_by_the_first_id(self):
+        assert self.persons(self.ROWS) == self.PERSONS
+
+    @settings(max_examples=20)
+    @given(st.permutations(range(7)))
+    def test_order_of_rows_does_not_matter(self, order):
+        assert self.persons([self.ROWS[n] for n in order]) == self.PERSONS
+
+    def test_a_person_may_stand_in_both_subsets(self):
+        ids = [row["ID"] for row in self.ROWS]
+        pictures = pictures_of(ids[1:]) + pictures_of(ids[:1], "test")
+        assert self.persons(self.ROWS, pictures) == self.PERSONS
+
+    def test_a_person_is_warned_of_where_it_has_more_than_one_patient(self):
+        patients, warnings = read(self.ROWS)
+        several = (
+            patients.groupby("person")["patient_id"].agg(list).loc[lambda ids: ids.map(len) > 1]
+        )
+        shared = [text for text in warnings if "birth date" in text]
+        assert len(several) == len(shared) == 1
+        assert shared[0].startswith(f"Patients {', '.join(several.iloc[0])} share")
+
+
+class TestTraces:
+    def test_date_format_and_row_order_are_the_tables(self):
+        rows = [
+            {"ID": " P9", "DOB": "5/1/1950"},
+            {"ID": "P1 ", "DOB": " 01-05-1950"},
+            {"ID": "P5", "DOB": "1/5/1950 "},
+        ]
+        traces = table_traces(table_of(rows))
+        assert traces.to_dict(orient="list") == {
+            "patient_id": ["P9", "P1", "P5"],
+            "date_format": [0, 1, 0],
+            "row_order": [0, 1, 2],
+        }
+
+    def test_they_join_to_the_patients(self):
+        rows = [{"ID": f" P{n}", "DOB": f"{n}/1/1950"} for n in (3, 1, 2)]
+        patients, _ = read(rows)
+        joined = patients.merge(table_traces(table_of(rows)), "left")
+        assert joined["patient_id"].tolist() == ["P1", "P2", "P3"]
+        assert joined["row_order"].tolist() == [1, 2, 0]
 
 
 class TestRefusals:

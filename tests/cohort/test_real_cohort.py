@@ -54,6 +54,11 @@ class TestTable:
         assert all("share a birth date and sex" in warning for warning in warnings)
         assert all(warning.count(",") == 1 for warning in warnings)
 
+    def test_those_pairs_are_one_person_each(self, read):
+        patients, _ = read
+        assert patients["person"].nunique() == 148
+        assert patients["person"].value_counts().max() == 2
+
 
 class TestPictures:
     def test_every_file_is_a_square_rgb_jpeg_of_224(self, pictures):

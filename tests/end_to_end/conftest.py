@@ -67,10 +67,12 @@ def cohort(tmp_path_factory, image_parameters):
         cells = pd.DataFrame(
             {
                 "patient_id": patients["patient_id"].to_numpy()[owner],
+                "image_id": [f"{k:03d}.png" for k in range(len(owner))],
                 "row": pd.array(np.arange(len(owner)), dtype="Int64"),
             }
         )
-        cells.loc[len(owner)] = {"patient_id": "P00", "row": pd.NA}  # a file that was left out
+        left_out = {"patient_id": "P00", "image_id": "999.png", "row": pd.NA}
+        cells.loc[len(owner)] = left_out
         file = tmp_path_factory.mktemp("store") / "pixels.npy"
         shape = (len(owner), SIZE, SIZE, 3)
         images = CellImages(file, dtype=np.uint8, mode="w+", shape=shape)

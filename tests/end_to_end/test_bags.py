@@ -12,7 +12,7 @@ def test_each_patient_has_their_own_pictures(cohort):
     numbers = np.array([5, 0, 11])
     batch = pack_pictures(bags, numbers)
     expected = [
-        images[[row for owner, row in cells.dropna().to_numpy() if owner == f"P{number:02d}"]]
+        images[[row for owner, _, row in cells.dropna().to_numpy() if owner == f"P{number:02d}"]]
         for number in numbers
     ]
     assert np.array_equal(batch.instances.numpy(), np.concatenate(expected))

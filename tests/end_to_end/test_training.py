@@ -10,6 +10,7 @@ from lymphocytosis.end_to_end.model import build_picture_classifier
 from lymphocytosis.end_to_end.prediction import predict_patients_by_pictures
 from lymphocytosis.end_to_end.training import train_picture_classifier, train_picture_suite
 from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import EncoderParameters
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 TRAIN, VALIDATION = np.arange(12), np.arange(12, 16)
@@ -117,8 +118,14 @@ class TestSuite:
     def test_rebuilt_models_predict_as_the_history_says(self, suite, splits):
         patients, bags, content, history = suite
         asked = {1: VALIDATION, 2: np.arange(4)}
-        table = predict_patients_by_pictures(content, bags, patients, splits, asked, VIEWS, FABRIC)
+        table, weights = predict_patients_by_pictures(
+            content, bags, patients, splits, asked, VIEWS, FABRIC
+        )
         assert len(table) == 3 * 8
+        keys = ["patient_id", "split", "view"]
+        np.testing.assert_allclose(weights.groupby(keys)["weight"].sum(), 1, rtol=1e-6)
+        of_first = weights[weights["patient_id"] == patients["patient_id"][0]]
+        assert set(of_first["image_id"]) == set(bags.image_id[bags.rows[0]])
         label = patients.set_index("patient_id")["label"].loc[table["patient_id"]].to_numpy()
         right = (table["probability"] >= 0.5).to_numpy() == (label == 1)
         for split in (1, 2):
@@ -130,11 +137,13 @@ class TestSuite:
     def test_a_prediction_is_that_of_the_view(self, suite, splits):
         patients, bags, content, _ = suite
         asked = {1: VALIDATION, 2: VALIDATION}
-        table = predict_patients_by_pictures(content, bags, patients, splits, asked, VIEWS, FABRIC)
+        table, _ = predict_patients_by_pictures(
+            content, bags, patients, splits, asked, VIEWS, FABRIC
+        )
         # Stored upside down, the original is what the vertical view was.
         turned = bags.images[:, ::-1].view(type(bags.images))
         turned.image = bags.images.image
-        again = predict_patients_by_pictures(
+        again, _ = predict_patients_by_pictures(
             content, replace(bags, images=turned), patients, splits, asked, VIEWS, FABRIC
         )
         by_view, by_view_again = (t.pivot_table("probability", ["patient_id", "split"], "view")
@@ -145,11 +154,21 @@ class TestSuite:
     def test_nobody_asked_for_gives_an_empty_table(self, suite, splits):
         patients, bags, content, _ = suite
         nobody = np.array([], dtype=np.int64)
-        table = predict_patients_by_pictures(
+        table, weights = predict_patients_by_pictures(
             content, bags, patients, splits, {1: nobody, 2: nobody}, VIEWS, FABRIC
         )
         assert list(table.columns) == ["patient_id", "split", "view", "probability"]
         assert table.empty
+        assert weights.empty
+
+    def test_a_step_of_one_bag_needs_more_than_one_picture(self, suite, splits, mil, bag_images):
+        patients, bags, content, _ = suite
+        single = replace(bags, rows=[bags.rows[0][:1], *bags.rows[1:]])
+        encoder = EncoderParameters.model_validate(content["parameters"]["encoder"])
+        with pytest.raises(UserError, match=r"batch_bags is 1, and patient \w+ has a single"):
+            train_picture_suite(
+                single, patients, splits, encoder, mil(), bag_images(batch_bags=1), VIEWS, 3, FABRIC
+            )
 
     def test_another_kind_other_splits_and_other_pictures_are_refused(
         self, suite, splits, image_parameters

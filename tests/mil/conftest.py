@@ -8,21 +8,23 @@ from lymphocytosis.parameters import MilParameters
 VIEWS = ["original", "horizontal", "vertical"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mil():
     def build(**changes):
         small = {
-            "aggregator": "mean", "embedding_width": 8, "hidden_widths": [6, 4], "dropout": 0.0,
-            "log_count": False, "epochs": 3, "batch_size": 5, "learning_rate": 0.02,
-            "monitor": "validation", "monitor_threshold": "fixed",
-            "scheduler": {"factor": 0.5, "patience": 1},
+            "classifier": "neural", "inputs": "both", "components": 0, "aggregator": "mean",
+            "fusion": "concatenation", "embedding_width": 8, "hidden_widths": [6, 4],
+            "dropout": 0.0, "log_count": False, "epochs": 3, "batch_size": 5,
+            "learning_rate": 0.02, "weight_decay": 0.0, "monitor": "validation",
+            "monitor_threshold": "fixed", "scheduler": {"factor": 0.5, "patience": 1},
+            "logistic_c": 0.3,
         }  # fmt: skip
         return MilParameters(**(small | changes))
 
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cohort():
     """Patients of unequal bags and their embeddings; the label shows in cells and count."""
 
@@ -33,6 +35,7 @@ def cohort():
         patients = pd.DataFrame(
             {
                 "patient_id": [f"P{i:02d}" for i in range(n)],
+                "person": [f"P{i:02d}" for i in range(n)],
                 "subset": "train",
                 "label": pd.array(label, dtype="Int8"),
                 "age_years": rng.integers(30, 90, n) + 5 * label,

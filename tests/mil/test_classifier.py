@@ -1,28 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
+from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import Batch, gather_bags, pack
-from lymphocytosis.mil.classifier import SeededDropout, mean_of_bags
+from lymphocytosis.mil.classifier import SeededDropout, mixed_logits
 from lymphocytosis.mil.training import build_classifier
-
-
-class TestMeanOfBags:
-    @settings(max_examples=50, deadline=None)
-    @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), seed=st.integers(0, 99))
-    def test_it_is_each_bags_own_mean(self, sizes, seed):
-        rng = np.random.default_rng(seed)
-        bags = [rng.normal(size=(size, 4)) for size in sizes]
-        # Instances of the bags stand mixed.
-        order = rng.permutation(sum(sizes))
-        instances = torch.from_numpy(np.concatenate(bags)[order])
-        owner = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)[order])
-        means = mean_of_bags(instances, owner, len(sizes))
-        np.testing.assert_allclose(means, [bag.mean(axis=0) for bag in bags], atol=1e-12)
 
 
 class TestSeededDropout:
@@ -90,29 +76,30 @@ class TestClassifier:
             second = np.maximum(linear(first, "head.3"), 0)
             logits.append(linear(second, "head.6")[0])
         with torch.no_grad():
-            np.testing.assert_allclose(model(batch), logits, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(model(batch).logits, logits, rtol=1e-4, atol=1e-6)
 
     def test_the_order_of_a_bags_cells_does_not_matter(self, cohort, mil):
         batch = some_batch(cohort, [0, 4, 8])
         model = build_classifier(mil(), 5, seed=1).eval()
         order = torch.randperm(len(batch.bag), generator=torch.Generator().manual_seed(0))
         mixed = replace(batch, instances=batch.instances[order], bag=batch.bag[order])
-        torch.testing.assert_close(model(mixed), model(batch))
+        torch.testing.assert_close(model(mixed).logits, model(batch).logits)
 
     def test_a_bags_prediction_does_not_depend_on_its_batch_mates(self, cohort, mil):
         patients, table = cohort()
         bags = gather_bags(table, patients)
         model = build_classifier(mil(), 5, seed=1).eval()
-        together = model(pack(bags, np.arange(40)))
+        together = model(pack(bags, np.arange(40))).logits
         for b in (0, 7, 39):
-            torch.testing.assert_close(model(pack(bags, np.array([b]))), together[b : b + 1])
+            alone = model(pack(bags, np.array([b]))).logits
+            torch.testing.assert_close(alone, together[b : b + 1])
 
     def test_repeating_every_cell_changes_nothing(self, cohort, mil):
         # A sum, or padding averaged in, would show the bag's size.
         batch = some_batch(cohort, [1, 2])
         model = build_classifier(mil(), 5, seed=1).eval()
         doubled = replace(batch, instances=batch.instances.repeat(2, 1), bag=batch.bag.repeat(2))
-        torch.testing.assert_close(model(doubled), model(batch))
+        torch.testing.assert_close(model(doubled).logits, model(batch).logits)
 
 
 class TestClinicalScale:
@@ -140,3 +127,152 @@ class TestClinicalScale:
         clinical = torch.tensor([[50.0, 1.0], [50.0, 3.0], [50.0, 2.0]])
         scaled = self.scaled(mil, clinical)
         torch.testing.assert_close(scaled[:, 0], torch.zeros(3))
+
+
+def logit(p):
+    return np.log(p) - np.log1p(-p)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+class TestFusion:
+    def seen(self, cohort, mil, **changes):
+        """A classifier's output, and what its linear layers at the end were given and gave."""
+        batch = some_batch(cohort, [0, 4, 8, 30])
+        model = build_classifier(mil(**changes), 5, seed=1).eval()
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            model.fit_clinical_scale(batch.clinical)
+            given = {}
+            for name in ("head", "clinical_head", "gate"):
+                if hasattr(model, name):
+                    getattr(model, name).register_forward_hook(
+                        lambda _, args, out, name=name: given.update({name: (args[0], out[:, 0])})
+                    )
+            return model(batch), given, batch
+
+    @staticmethod
+    def clinical(batch):
+        low, high = batch.clinical.amin(dim=0), batch.clinical.amax(dim=0)
+        return (batch.clinical - low) / (high - low)
+
+    def test_late_adds_the_logits_of_pictures_and_of_clinical_values(self, cohort, mil):
+        output, given, batch = self.seen(cohort, mil, fusion="late")
+        assert given["head"][0].shape == (4, 8)  # no clinical value among them
+        torch.testing.assert_close(given["clinical_head"][0], self.clinical(batch))
+        logits = [given[name][1] for name in ("head", "clinical_head")]
+        torch.testing.assert_close(output.experts, torch.stack(logits))
+        torch.testing.assert_close(output.logits, logits[0] + logits[1])
+
+    def test_a_mixture_weighs_the_probabilities_by_a_gate(self, cohort, mil):
+        output, given, batch = self.seen(cohort, mil, fusion="mixture")
+        assert given["head"][0].shape == (4, 8)
+        torch.testing.assert_close(
+            given["gate"][0], torch.cat([given["head"][0], self.clinical(batch)], dim=1)
+        )
+        p_1, p_2, g = (
+            sigmoid(given[name][1].double().numpy()) for name in ("head", "clinical_head", "gate")
+        )
+        torch.testing.assert_close(
+            output.experts, torch.stack([given["head"][1], given["clinical_head"][1]])
+        )
+        np.testing.assert_allclose(torch.sigmoid(output.logits), g * p_1 + (1 - g) * p_2, rtol=1e-5)
+
+    def test_concatenation_has_no_experts(self, cohort, mil):
+        output, given, batch = self.seen(cohort, mil)
+        assert list(given) == ["head"]
+        torch.testing.assert_close(given["head"][0][:, -2:], self.clinical(batch))
+        assert output.experts.shape == (0, 4)
+        assert torch.equal(output.logits, given["head"][1])
+
+    @pytest.mark.parametrize("fusion", ["concatenation", "late", "mixture"])
+    def test_pictures_alone_never_see_clinical_values(self, cohort, mil, fusion):
+        batch = some_batch(cohort, [0, 4, 8])
+        model = build_classifier(mil(inputs="pictures", fusion=fusion), 5, seed=1).eval()
+        model.fit_clinical_scale(batch.clinical)
+        output = model(batch)
+        assert len(output.experts) == 0
+        assert output.logits.std() > 0
+        assert torch.equal(
+            model(replace(batch, clinical=7 * batch.clinical + 1)).logits, output.logits
+        )
+        linear = [m.in_features for m in model.modules() if isinstance(m, nn.Linear)]
+        assert linear == [5, 8, 6, 4]
+
+    @pytest.mark.parametrize("fusion", ["concatenation", "late", "mixture"])
+    def test_both_inputs_are_seen(self, cohort, mil, fusion):
+        batch = some_batch(cohort, [0, 4, 8])
+        model = build_classifier(mil(fusion=fusion), 5, seed=1).eval()
+        model.fit_clinical_scale(batch.clinical)
+        logits = model(batch).logits
+        for changed in (
+            replace(batch, clinical=batch.clinical + 9),
+            replace(batch, instances=batch.instances + 1),
+        ):
+            assert (model(changed).logits != logits).all()
+
+
+class TestMixedLogits:
+    def test_it_is_the_mixtures_closed_form(self):
+        values = torch.randn(3, 200, generator=torch.Generator().manual_seed(0)).double() * 3
+        p_1, p_2, g = sigmoid(values.numpy())
+        np.testing.assert_allclose(
+            mixed_logits(values[:2], values[2]), logit(g * p_1 + (1 - g) * p_2), rtol=1e-9
+        )
+
+    @pytest.mark.parametrize(
+        ("first", "second", "gate", "expected"),
+        [
+            (80, 80, 0, 80),  # float32 rounds the probability to 1
+            (-80, -80, 3, -80),
+            (1e4, 1e4, 0, 1e4),
+            (-1e4, -1e4, -9, -1e4),
+            (1e4, -1e4, 0, 0),
+            (1e4, -1e4, 2, 2),  # 1 with probability g: its logit
+            (-1e4, 1e4, 2, -2),
+            (1e4, -1e4, 1e3, 1e3),
+            (5, -3, 1e4, 5),  # all trust in the first
+            (5, -3, -1e4, -3),
+        ],
+    )
+    def test_extreme_logits_stay_what_they_are_with_finite_slopes(
+        self, first, second, gate, expected
+    ):
+        experts = torch.tensor([[float(first)], [float(second)]], requires_grad=True)
+        gate = torch.tensor([float(gate)], requires_grad=True)
+        mixed = mixed_logits(experts, gate)
+        torch.testing.assert_close(mixed, torch.tensor([float(expected)]), rtol=1e-5, atol=1e-5)
+        mixed.sum().backward()
+        assert experts.grad.isfinite().all()
+        assert gate.grad.isfinite().all()
+
+
+class TestAggregatorsInTheClassifier:
+    @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
+    def test_the_head_takes_what_the_aggregator_gives(self, cohort, mil, aggregator):
+        batch = some_batch(cohort, [0, 4, 8])
+        settings = mil(aggregator=aggregator, embedding_width=6)
+        model = build_classifier(settings, 5, seed=1).eval()
+        seen = []
+        model.head.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, :-2]))
+        output = model(batch)
+        embedded = model.special_embedding(batch.instances)
+        pooled, weights = AGGREGATORS[aggregator].forward(model.aggregator, embedded, batch.bag, 3)
+        assert torch.equal(seen[0], pooled)
+        assert torch.equal(output.weights, weights)
+
+    @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
+    def test_the_seed_makes_the_weights_and_nothing_else_does(self, mil, aggregator):
+        states = []
+        for disturbance, seed in ((1, 4), (2, 4), (2, 5)):
+            torch.manual_seed(disturbance)  # torch's global generator must not matter
+            settings = mil(aggregator=aggregator, fusion="mixture")
+            states.append(build_classifier(settings, 5, seed).state_dict())
+        first, again, other = states
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        drawn = [name for name, value in first.items() if value.ndim == 2]
+        assert not any(torch.equal(first[name], other[name]) for name in drawn)

@@ -2,13 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from lymphocytosis.errors import UserError
-from lymphocytosis.mil.bags import gather_bags
+from lymphocytosis.mil.aggregators import AGGREGATORS
+from lymphocytosis.mil.bags import gather_bags, pack
 from lymphocytosis.mil.prediction import load_classifiers, predict_patients
 from lymphocytosis.mil.training import (
     balanced_accuracy,
@@ -63,7 +65,11 @@ def plain_training(patients, table, mil, seed):
         return ((said[truth]).float().mean() + (~said[~truth]).float().mean()).item() / 2
 
     of_train = [b for b, bag in enumerate(bags) if bag[0] in TRAIN]
-    optimizer = torch.optim.Adam([*embed.parameters(), *head.parameters()], lr=mil.learning_rate)
+    optimizer = torch.optim.Adam(
+        [*embed.parameters(), *head.parameters()],
+        lr=mil.learning_rate,
+        weight_decay=mil.weight_decay,
+    )
     order = torch.Generator().manual_seed(seed)
     best, waited, history, kept = -1.0, 0, [], None
     for _ in range(mil.epochs):
@@ -94,9 +100,10 @@ def plain_training(patients, table, mil, seed):
 
 
 class TestOneClassifier:
-    def test_it_equals_a_plain_loop(self, cohort, mil):
+    @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
+    def test_it_equals_a_plain_loop(self, cohort, mil, weight_decay):
         patients, table = cohort(signal=0.4)
-        settings = mil(epochs=12)
+        settings = mil(epochs=12, weight_decay=weight_decay)
         state, history = train_classifier(
             gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
         )
@@ -112,6 +119,72 @@ class TestOneClassifier:
             if mine.shape == (8,) and mine is ours[1]:
                 continue
             torch.testing.assert_close(mine, theirs, rtol=5e-3, atol=5e-4)
+
+    @pytest.mark.parametrize("fusion", ["late", "mixture"])
+    def test_every_expert_has_a_loss_of_its_own(self, cohort, mil, fusion):
+        patients, table = cohort(signal=0.4)
+        bags = gather_bags(table, patients)
+        # All bags are one batch, so that every epoch is one step.
+        settings = mil(fusion=fusion, epochs=4, batch_size=100)
+        _, history = train_classifier(bags, TRAIN, VALIDATION, settings, 3, FABRIC)
+
+        model = build_classifier(settings, 5, 3)
+        model.fit_clinical_scale(bags.clinical[:16])
+        optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+        batch = pack(bags, np.arange(3 * 16))
+        clinical = (batch.clinical - model.clinical_low) / model.clinical_span
+        losses = []
+        for _ in range(settings.epochs):
+            embedded = model.special_embedding(batch.instances)
+            pooled = torch.stack([embedded[batch.bag == b].mean(dim=0) for b in range(48)])
+            first, second = model.head(pooled)[:, 0], model.clinical_head(clinical)[:, 0]
+            if fusion == "late":
+                said = [torch.sigmoid(first + second)]
+            else:
+                gate = torch.sigmoid(model.gate(torch.cat([pooled, clinical], dim=1))[:, 0])
+                said = [gate * torch.sigmoid(first) + (1 - gate) * torch.sigmoid(second)]
+            said += [torch.sigmoid(first), torch.sigmoid(second)]
+            right = [torch.where(batch.label == 1, p, 1 - p) for p in said]
+            loss = sum(-p.log().mean() for p in right)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        np.testing.assert_allclose(history["loss"], losses, rtol=1e-4)
+
+    def test_weights_decay(self, cohort, mil):
+        patients, table = cohort()
+        bags = gather_bags(table, patients)
+        size = {}
+        for decay in (0.0, 1.0):
+            settings = mil(weight_decay=decay, epochs=8)
+            state, _ = train_classifier(bags, TRAIN, VALIDATION, settings, 3, FABRIC)
+            size[decay] = sum(v.square().sum() for k, v in state.items() if k.startswith("head"))
+        assert size[1.0] < size[0.0]
+
+    @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
+    def test_every_aggregator_learns_a_plain_signal(self, cohort, mil, aggregator):
+        patients, table = cohort(signal=3.0)
+        settings = mil(aggregator=aggregator, inputs="pictures", epochs=8)
+        state, history = train_classifier(
+            gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
+        )
+        assert history["train_balanced_accuracy"].max() > 0.9
+        assert all(value.isfinite().all() for value in state.values())
+
+    @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
+    def test_half_precision_trains_too(self, cohort, mil, aggregator):
+        patients, table = cohort()
+        fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+        state, _ = train_classifier(
+            gather_bags(table, patients),
+            TRAIN,
+            VALIDATION,
+            mil(aggregator=aggregator, fusion="mixture", epochs=1),
+            3,
+            fabric,
+        )
+        assert all(value.isfinite().all() for value in state.values())
 
     def test_the_first_of_the_best_epochs_is_kept(self, cohort, mil):
         patients, table = cohort(signal=0.4)
@@ -175,6 +248,52 @@ class TestOneClassifier:
             train_classifier(bags, TRAIN, VALIDATION, mil(), 3, FABRIC)
 
 
+class TestWithoutTheWholeHistory:
+    def both(self, cohort, mil, signal, **changes):
+        patients, table = cohort(signal=signal)
+        bags = gather_bags(table, patients)
+        settings = mil(epochs=10, dropout=0.3, batch_size=12, **changes)
+        return [
+            train_classifier(bags, TRAIN, VALIDATION, settings, 3, FABRIC, whole)
+            for whole in (True, False)
+        ]
+
+    @pytest.mark.parametrize("monitor", ["validation", "train_and_validation"])
+    @pytest.mark.parametrize("signal", [0.6, 1.2])
+    def test_the_kept_state_is_the_same_to_the_bit(self, cohort, mil, signal, monitor):
+        (whole, _), (part, _) = self.both(cohort, mil, signal, monitor=monitor)
+        assert whole.keys() == part.keys()
+        assert all(torch.equal(whole[name], part[name]) for name in whole)
+
+    @pytest.mark.parametrize("monitor", ["validation", "train_and_validation"])
+    def test_training_stops_at_a_perfect_score(self, cohort, mil, monitor):
+        (_, whole), (_, part) = self.both(cohort, mil, 1.2, monitor=monitor)
+        score = whole["validation_balanced_accuracy"]
+        if monitor == "train_and_validation":
+            score = (score + whole["train_balanced_accuracy"]) / 2
+        first = np.flatnonzero(score == 1)[0]
+        assert len(whole) == 10
+        assert 1 < len(part) == first + 1 < 10
+        assert part["kept"].tolist() == [False] * first + [True]
+
+    def test_training_goes_on_below_it(self, cohort, mil):
+        (_, whole), (_, part) = self.both(cohort, mil, 0.6)
+        score = whole["validation_balanced_accuracy"]
+        assert score[0] < score.max() < 1
+        assert len(part) == 10
+
+    @pytest.mark.parametrize("signal", [0.6, 1.2])
+    def test_what_it_tells_is_a_part_of_the_whole_history(self, cohort, mil, signal):
+        (_, whole), (_, part) = self.both(cohort, mil, signal)
+        columns = ["epoch", "loss", "validation_balanced_accuracy", "learning_rate", "kept"]
+        assert part[columns].equals(whole[columns].iloc[: len(part)])
+
+    def test_a_part_not_scored_is_null(self, cohort, mil):
+        (_, whole), (_, part) = self.both(cohort, mil, 0.6)
+        assert list(part.columns) == list(whole.columns)
+        assert part["train_balanced_accuracy"].isna().all()
+
+
 def suite_of(cohort, mil, **changes):
     patients, table = cohort()
     bags = gather_bags(table, patients)
@@ -219,8 +338,10 @@ class TestSuite:
 class TestPrediction:
     def test_rebuilt_classifiers_predict_as_the_history_says(self, cohort, mil):
         patients, bags, splits, classifiers, history = suite_of(cohort, mil, dropout=0.3)
-        rebuilt = load_classifiers(classifiers, bags, splits)
-        table = predict_patients(rebuilt, bags, patients, {1: VALIDATION, 2: np.arange(8)}, FABRIC)
+        asked = {1: VALIDATION, 2: np.arange(8)}
+        table, _ = predict_patients(
+            *load_classifiers(classifiers, bags, splits), patients, asked, FABRIC
+        )
         assert len(table) == 3 * (8 + 8)
         label = patients.set_index("patient_id")["label"].loc[table["patient_id"]].to_numpy()
         right = (table["probability"] >= 0.5).to_numpy() == (label == 1)
@@ -230,30 +351,76 @@ class TestPrediction:
             kept = history[(history["split"] == split) & history["kept"]]
             assert np.mean(by_class) == pytest.approx(kept["validation_balanced_accuracy"].iloc[0])
 
+    def test_every_cell_has_its_share_in_its_patients_prediction(self, cohort, mil):
+        patients, bags, splits, classifiers, _ = suite_of(cohort, mil, aggregator="attention")
+        rebuilt, same_bags = load_classifiers(classifiers, bags, splits)
+        assert same_bags is bags
+        asked = {1: VALIDATION, 2: np.arange(8)}
+        predictions, cells = predict_patients(rebuilt, bags, patients, asked, FABRIC)
+        assert list(cells.columns) == ["patient_id", "image_id", "split", "view", "weight"]
+        keys = ["patient_id", "split", "view"]
+        sums = cells.groupby(keys)["weight"].sum()
+        assert set(sums.index) == set(predictions.set_index(keys).index)
+        np.testing.assert_allclose(sums, 1, rtol=1e-5)
+        # A patient's own cells, each once a split and view, whatever order they stand in.
+        assert not cells.duplicated([*keys, "image_id"]).any()
+        count = patients.set_index("patient_id")["cell_count"]
+        owners = sums.index.get_level_values("patient_id")
+        assert cells.groupby(keys).size().tolist() == count.loc[owners].tolist()
+        assert predictions.equals(
+            predictions.sort_values(["patient_id", "split"], kind="stable", ignore_index=True)
+        )
+
+    def test_a_cells_weight_is_the_one_of_its_own_picture(self, cohort, mil):
+        patients, table = cohort()
+        # Pictures come shuffled, under names that tell their vectors.
+        table = table.take(np.random.default_rng(0).permutation(len(table)))
+        names = [f"{v[0].as_py():.9f}" for v in table["embedding"]]
+        table = table.set_column(1, "image_id", pa.array(names))
+        bags = gather_bags(table, patients)
+        splits = pd.DataFrame(
+            {
+                "split": 1,
+                "patient_id": patients["patient_id"],
+                "role": ["train"] * 16 + ["validation"] * 8,
+            }
+        )
+        content, _ = train_suite(bags, patients, splits, mil(aggregator="attention"), 0, FABRIC)
+        rebuilt, bags = load_classifiers(content, bags, splits)
+        _, cells = predict_patients(rebuilt, bags, patients, {1: VALIDATION}, FABRIC)
+        vectors = {n: v.as_py() for n, v in zip(names, table["embedding"], strict=True)}
+        model = rebuilt[1].eval()
+        for _, mine in cells.groupby(["patient_id", "view"]):
+            instances = torch.tensor([vectors[name] for name in mine["image_id"]])
+            with torch.no_grad():
+                scores = model.aggregator.scores(model.special_embedding(instances))
+            np.testing.assert_allclose(mine["weight"], scores.softmax(dim=0), rtol=1e-4)
+
+    def test_nobody_sees_another_split_through_its_batch(self, cohort, mil):
+        patients, bags, splits, classifiers, _ = suite_of(cohort, mil)
+        rebuilt, bags = load_classifiers(classifiers, bags, splits)
+        both, _ = predict_patients(rebuilt, bags, patients, {1: TRAIN, 2: TRAIN}, FABRIC)
+        one, _ = predict_patients({2: rebuilt[2]}, bags, patients, {2: TRAIN}, FABRIC)
+        assert both[both["split"] == 2].reset_index(drop=True).equals(one)
+
     def test_probabilities_stay_finite_for_extreme_values(self, cohort, mil):
         patients, bags, splits, classifiers, _ = suite_of(cohort, mil)
         bags.instances.mul_(1e6)
-        table = predict_patients(
-            load_classifiers(classifiers, bags, splits),
-            bags,
-            patients,
-            {1: TRAIN, 2: TRAIN},
-            FABRIC,
+        table, _ = predict_patients(
+            *load_classifiers(classifiers, bags, splits), patients, {1: TRAIN, 2: TRAIN}, FABRIC
         )
         assert table["probability"].between(0, 1).all()
 
     def test_nobody_asked_for_gives_an_empty_table(self, cohort, mil):
         patients, bags, splits, classifiers, _ = suite_of(cohort, mil)
         nobody = np.array([], dtype=np.int64)
-        table = predict_patients(
-            load_classifiers(classifiers, bags, splits),
-            bags,
-            patients,
-            {1: nobody, 2: nobody},
-            FABRIC,
+        table, weights = predict_patients(
+            *load_classifiers(classifiers, bags, splits), patients, {1: nobody, 2: nobody}, FABRIC
         )
         assert list(table.columns) == ["patient_id", "split", "view", "probability"]
+        assert list(weights.columns) == ["patient_id", "image_id", "split", "view", "weight"]
         assert table.empty
+        assert weights.empty
 
     def test_embeddings_of_another_encoder_are_refused(self, cohort, mil):
         _, bags, splits, classifiers, _ = suite_of(cohort, mil)

@@ -22,12 +22,14 @@ class PictureBags:
     Attributes:
         images: (n, S, S, 3) uint8, the image store.
         rows: for each patient, the rows of `images` that are theirs, ascending.
+        image_id: the picture of each row of `images`.
         clinical: (p, 2) float32: age in years, lymphocyte count in 10^9 per litre.
         label: (p,) int64: 0 reactive, 1 tumoral, -1 unknown.
     """
 
     images: CellImages
     rows: list[Indices]
+    image_id: npt.NDArray[np.object_]
     clinical: Tensor
     label: Indices
 
@@ -57,6 +59,7 @@ def gather_pictures(images: CellImages, cells: pd.DataFrame, patients: pd.DataFr
     return PictureBags(
         images=images,
         rows=[rows_of[patient].to_numpy() for patient in patients["patient_id"]],
+        image_id=taken["image_id"].to_numpy(dtype=object),
         clinical=torch.from_numpy(
             patients[["age_years", "lymphocyte_count"]].to_numpy(dtype=np.float32)
         ),

@@ -13,8 +13,9 @@ from lymphocytosis.end_to_end.bags import Indices, PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.views import view_of
+from lymphocytosis.mil.prediction import in_order
 from lymphocytosis.mil.splits import fingerprint
-from lymphocytosis.mil.training import Floats
+from lymphocytosis.mil.training import Floats, probabilities_and_weights
 from lymphocytosis.parameters import (
     BagImagesParameters,
     EncoderParameters,
@@ -27,7 +28,7 @@ from lymphocytosis.parameters import (
 @torch.inference_mode()
 def predict_pictures(
     model: Any, bags: PictureBags, numbers: Indices, views: Sequence[View], fabric: Fabric
-) -> Floats:
+) -> tuple[Floats, Floats]:
     """Predict patients in eval mode, one after the other.
 
     Args:
@@ -38,17 +39,18 @@ def predict_pictures(
         fabric: device and precision.
 
     Returns:
-        (m v,) float64 probabilities of a tumoral lymphocytosis; a patient's views side by side.
+        (m v,) float64 probabilities of a tumoral lymphocytosis, a patient's views side by side; and
+        the weights of all their cells, in the same order, float64.
     """
     model.eval()
-    logits = []
+    outputs = []
     for number in numbers:
         batch = pack_pictures(bags, np.array([number]))
         for view in views:
             seen = np.ascontiguousarray(view_of(batch.instances.numpy(), view))
             in_view = replace(batch, instances=torch.from_numpy(seen))
-            logits.append(model(fabric.to_device(in_view)).logits.float().cpu())
-    return torch.sigmoid(torch.cat(logits).double()).numpy() if logits else np.empty(0)
+            outputs.append(model(fabric.to_device(in_view)))
+    return probabilities_and_weights(outputs)
 
 
 def load_picture_classifiers(
@@ -104,7 +106,7 @@ def predict_patients_by_pictures(
     asked: dict[int, Indices],
     views: Sequence[View],
     fabric: Fabric,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict patients in every view.
 
     Args:
@@ -117,22 +119,27 @@ def predict_patients_by_pictures(
         fabric: device and precision.
 
     Returns:
-        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted.
+        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted; and patient_id,
+        image_id, split, view, weight: each cell's share in its patient's prediction.
     """
     patient_ids = patients["patient_id"].to_numpy()
-    tables = []
+    predictions, weights = [], []
     for split, classifier in load_picture_classifiers(content, bags.images.image, splits):
         model = fabric.setup_module(classifier)
-        probability = predict_pictures(model, bags, asked[split], views, fabric)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "patient_id": patient_ids[asked[split]].repeat(len(views)),
-                    "split": split,
-                    "view": list(views) * len(asked[split]),
-                    "probability": probability,
-                }
-            )
+        probability, shares = predict_pictures(model, bags, asked[split], views, fabric)
+        keys = pd.DataFrame(
+            {
+                "patient_id": patient_ids[asked[split]].repeat(len(views)),
+                "split": split,
+                "view": list(views) * len(asked[split]),
+            }
         )
-    table = pd.concat(tables, ignore_index=True).astype({"patient_id": "str", "view": "str"})
-    return table.sort_values(["patient_id", "split"], kind="stable", ignore_index=True)
+        predictions.append(keys.assign(probability=probability))
+        rows = [bags.rows[number] for number in asked[split] for _ in views]
+        of_cells = keys.loc[keys.index.repeat([len(part) for part in rows])]
+        images = bags.image_id[np.concatenate(rows)] if rows else []
+        weights.append(of_cells.assign(image_id=images, weight=shares))
+    return (
+        in_order(predictions, ["patient_id", "split", "view", "probability"]),
+        in_order(weights, ["patient_id", "image_id", "split", "view", "weight"]),
+    )

@@ -86,7 +86,7 @@ def train_picture_classifier(
         train_score = balanced_accuracy(bags.label[shuffled], probability, mil.monitor_threshold)
         validation_score = balanced_accuracy(
             np.repeat(bags.label[validation], len(views)),
-            predict_pictures(model, bags, validation, views, fabric),
+            predict_pictures(model, bags, validation, views, fabric)[0],
             mil.monitor_threshold,
         )
         monitored = validation_score
@@ -186,7 +186,16 @@ def train_picture_suite(
     Returns:
         The models as plain values: parameters, and a state dict for each split; and their
         histories, with a column split.
+
+    Raises:
+        UserError: a step is to see a single bag, and a patient has a single picture.
     """
+    alone = [patients["patient_id"].iloc[i] for i, rows in enumerate(bags.rows) if len(rows) == 1]
+    if bag_images.batch_bags == 1 and alone:
+        raise UserError(
+            f"bag_images.batch_bags is 1, and patient {alone[0]} has a single picture: BatchNorm "
+            "can't train on one value. Set it to 2 or more."
+        )
     image = bags.images.image
     states: dict[int, Any] = {}
     histories = []

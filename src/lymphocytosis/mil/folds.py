@@ -26,7 +26,8 @@ def draw_folds(patients: pd.DataFrame, evaluation: EvaluationParameters) -> pd.D
         repeat (from 1), fold (from 1), patient_id: each labelled patient once in each repeat.
 
     Raises:
-        UserError: a class has fewer persons than there are folds.
+        UserError: a class has fewer persons than there are folds, or a fold leaves fewer than two
+            patients of a class to train on.
     """
     known = labelled(patients)
     label = known["label"].to_numpy(dtype=int)
@@ -46,7 +47,10 @@ def draw_folds(patients: pd.DataFrame, evaluation: EvaluationParameters) -> pd.D
         for fold, (_, held_out) in enumerate(parts, start=1):
             ids = known["patient_id"].to_numpy()[held_out]
             drawn.append(pd.DataFrame({"repeat": repeat, "fold": fold, "patient_id": ids}))
-    return pd.concat(drawn, ignore_index=True)
+    table = pd.concat(drawn, ignore_index=True)
+    if faults := _bad_repeats(table, known.set_index("patient_id")):
+        raise UserError(f"The labelled patients can't be cut into folds: {listed(faults)}")
+    return table
 
 
 def take_supplied_folds(table: pd.DataFrame | None, patients: pd.DataFrame) -> pd.DataFrame:

@@ -77,6 +77,7 @@ class LogisticClassifier(nn.Module):
         # A value that is the same for all patients tells nothing, and must not divide by zero.
         spread = clinical.std(dim=0, correction=0)
         self.clinical_scale.copy_(torch.where(spread > 0, spread, 1.0))
+        self.pooled_mean.zero_()
         features, _ = self._features(batch)
         self.pooled_mean.copy_(features[:, :-2].mean(dim=0))
         features[:, :-2] -= self.pooled_mean

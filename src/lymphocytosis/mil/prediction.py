@@ -92,12 +92,21 @@ def predict_patients(
         images = bags.image_id[bags.rows_of(chosen)]
         weights.append(of_cells.assign(image_id=images, weight=shares))
     return (
-        _in_order(predictions, ["patient_id", "split", "view", "probability"]),
-        _in_order(weights, ["patient_id", "image_id", "split", "view", "weight"]),
+        in_order(predictions, ["patient_id", "split", "view", "probability"]),
+        in_order(weights, ["patient_id", "image_id", "split", "view", "weight"]),
     )
 
 
-def _in_order(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+def in_order(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """Join the tables of all splits, sorted by patient, then by split.
+
+    Args:
+        tables: patient_id, split, and others.
+        columns: of the table returned, in their order.
+
+    Returns:
+        All rows.
+    """
     table = pd.concat(tables, ignore_index=True)[columns]
     table = table.astype(
         {name: "str" for name in columns if name.endswith("_id") or name == "view"}

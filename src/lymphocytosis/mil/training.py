@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags, Batch, pack
-from lymphocytosis.mil.classifier import PatientClassifier
+from lymphocytosis.mil.classifier import Output, PatientClassifier
 from lymphocytosis.mil.logistic import LogisticClassifier
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
 from lymphocytosis.mil.whitening import fit_whitening, whiten
@@ -64,10 +64,12 @@ def fit_logistic(
     batch = pack(bags, bags_of["train"])
     classifier.fit(batch, views=len(set(bags.view)))
     loss = F.binary_cross_entropy_with_logits(classifier(batch).logits, batch.label)
+    # Copied before the model goes to a device.
+    state = {name: value.clone() for name, value in classifier.state_dict().items()}
     model = fabric.setup_module(classifier)
     scores = _scores(model, bags, bags_of, fabric, mil)
     row = {"epoch": 1, "loss": float(loss), **scores, "learning_rate": None, "kept": True}
-    return classifier.state_dict(), pd.DataFrame([row]).astype({"learning_rate": "float64"})
+    return state, pd.DataFrame([row]).astype({"learning_rate": "float64"})
 
 
 def train_classifier(
@@ -136,7 +138,8 @@ def train_classifier(
         if monitored > best_score:
             best_score, best_epoch = monitored, epoch
             best_state = {k: v.detach().cpu().clone() for k, v in classifier.state_dict().items()}
-        history.append({"epoch": epoch, "loss": loss, **scores, "learning_rate": rate})
+        unscored = {"train_balanced_accuracy": np.nan}
+        history.append({"epoch": epoch, "loss": loss} | unscored | scores | {"learning_rate": rate})
         if best_score == 1 and not whole_history:
             break
     table = pd.DataFrame(history)
@@ -190,13 +193,13 @@ def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
 
     Args:
         bags: (b,) indices.
-        batch_size: bags in a batch, 2 or more.
+        batch_size: bags in a batch; with 1 every bag stays alone.
 
     Returns:
         The batches, in order.
     """
     batches = np.split(bags, range(batch_size, len(bags), batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [np.concatenate(batches[-2:])]
     return batches
 
@@ -223,6 +226,18 @@ def predict_bags(
         model(_on_device(pack(bags, chosen[start : start + batch_size]), fabric))
         for start in range(0, len(chosen), batch_size)
     ]
+    return probabilities_and_weights(outputs)
+
+
+def probabilities_and_weights(outputs: list[Output]) -> tuple[Floats, Floats]:
+    """Bring a classifier's outputs to what tables hold.
+
+    Args:
+        outputs: of batches, in order; none where nobody was asked for.
+
+    Returns:
+        (b,) probabilities of all bags and (n,) weights of all instances, float64.
+    """
     if not outputs:
         return np.empty(0), np.empty(0)
     logits, weights = (

@@ -28,8 +28,10 @@ def fit_whitening(instances: Tensor, components: int) -> dict[str, Tensor]:
     values = instances.numpy().astype(np.float64)
     kept = min(components, values.shape[1], len(values) - 1)
     pca = PCA(kept, svd_solver="covariance_eigh").fit(values)
-    # Directions in which the instances hardly differ would be blown up to noise.
-    spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_[0]))
+    # Directions in which the instances hardly differ would be blown up to noise; where they don't
+    # differ at all, there is nothing to scale.
+    variance = pca.explained_variance_
+    spread = np.sqrt(np.maximum(variance, 1e-6 * variance[0])) if variance[0] > 0 else variance + 1
     return {
         "mean": torch.from_numpy(pca.mean_.astype(np.float32)),
         "matrix": torch.from_numpy((pca.components_ / spread[:, None]).T.astype(np.float32)),

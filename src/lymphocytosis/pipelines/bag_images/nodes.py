@@ -73,7 +73,7 @@ def predict_from_pictures(
     splits: pd.DataFrame,
     views: list[View],
     compute: ComputeParameters,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Predict test patients by every model, and labelled ones by those that may.
 
     Args:
@@ -86,8 +86,9 @@ def predict_from_pictures(
         compute: the block `compute` of the parameters.
 
     Returns:
-        The test patients' predictions, 15 rows each with five splits and three views; and the
-        out-of-fold predictions: labelled patients, by models that did not train on them.
+        The test patients' predictions, 15 rows each with five splits and three views; the
+        out-of-fold predictions: labelled patients, by models that did not train on them; and the
+        weight of each cell in all of these.
     """
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.end_to_end.bags import gather_pictures
@@ -101,11 +102,14 @@ def predict_from_pictures(
         split: np.concatenate([test, numbers_of(patients, splits, split, "validation")])
         for split in splits["split"].unique()
     }
-    table = predict_patients_by_pictures(
+    table, weights = predict_patients_by_pictures(
         picture_classifiers, bags, patients, splits, asked, views, start_fabric(compute)
     )
     of_test = table["patient_id"].isin(patients["patient_id"].iloc[test])
-    return table[of_test].reset_index(drop=True), table[~of_test].reset_index(drop=True)
+    predictions, out_of_fold = (
+        table[chosen].reset_index(drop=True) for chosen in (of_test, ~of_test)
+    )
+    return predictions, out_of_fold, weights
 
 
 def tabulate_bag_images(

@@ -13,8 +13,8 @@ from lymphocytosis.pipelines.classify.pipeline import share_splits
 from lymphocytosis.pipelines.ensemble.nodes import apply_sa_rule, make_submission
 
 _MADE = (
-    "classifiers", "history", "history_plot", "predictions", "out_of_fold", "statistics", "avg",
-    "sa",
+    "classifiers", "history", "history_plot", "predictions", "out_of_fold", "cell_weights",
+    "statistics", "avg", "sa",
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def create_pipeline() -> Pipeline:
                     "params:views",
                     "params:compute",
                 ],
-                outputs=["predictions", "out_of_fold"],
+                outputs=["predictions", "out_of_fold", "cell_weights"],
                 tags="gpu",
             ),
             node(summarise, inputs="predictions", outputs="statistics", name="compute_statistics"),
