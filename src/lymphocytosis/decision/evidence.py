@@ -266,12 +266,14 @@ def warn(evaluation: pd.DataFrame) -> list[str]:
 
 
 def _above_chance(rows: pd.DataFrame) -> str:
-    # Of AUC alone: it needs no threshold, and 0.5 is chance whatever the classes' shares.
-    found = rows[(rows["metric"] == "auc") & (rows["low"] > 0.5)]
-    if found.empty:
-        return ""
-    row = found.iloc[0]
-    return f"AUC {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    """The figures whose interval lies above one half, in words; empty where there is none."""
+    # AUC needs no threshold; balanced accuracy also sees what differs from fold to fold.
+    judged = rows[(rows["metric"] == "auc") | (rows["rule"] == "AVG")]
+    names = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
+    return ", ".join(
+        f"{names[row['metric']]} {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        for row in judged[judged["low"] > 0.5].to_dict(orient="records")
+    )
 
 
 def outline(evaluation: pd.DataFrame) -> str:
