@@ -99,9 +99,9 @@ class TestRun:
         patients = pd.read_parquet(output(taken, "patients.parquet"))
         schemas.patients.validate(patients)
         assert patients.astype(object).where(patients.notna(), None).to_numpy().tolist() == [
-            ["007", "train", 0, 70, "F", 5.5, 1],
-            ["P2", "train", 1, 70, "F", 5.5, 2],
-            ["P3", "test", None, 70, "M", 5.5, 1],
+            ["007", "007", "train", 0, 70, "F", 5.5, 1],
+            ["P2", "007", "train", 1, 70, "F", 5.5, 2],
+            ["P3", "P3", "test", None, 70, "M", 5.5, 1],
         ]
 
     def test_cells_and_pixels(self, taken):
