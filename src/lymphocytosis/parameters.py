@@ -280,7 +280,7 @@ class EvaluationParameters(_Block):
         "patients' pictures (no labels), as in the paper; each_fold: the encoder is pretrained "
         "anew without them."
     )
-    resamples: int = Field(ge=100, le=100_000, description="Of the bootstrap over patients.")
+    resamples: int = Field(ge=100, le=100_000, description="Of the bootstrap over persons.")
     confidence: float = Field(gt=0, lt=1, description="Level of the intervals.")
 
 

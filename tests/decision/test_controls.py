@@ -73,3 +73,11 @@ class TestControls:
         again = predict_controls(swapped, traces, folds, 0.9, 0)
         of_fold = predicted["fold"] == 1
         pd.testing.assert_frame_equal(again[of_fold], predicted[of_fold])
+
+    def test_three_persons_of_each_class_are_enough_to_learn_from(self, cohort):
+        patients, traces, _ = cohort
+        ids = list(patients["patient_id"][:8])
+        folds = pd.DataFrame({"repeat": 1, "fold": [1, 1, 2, 2, 3, 3, 4, 4], "patient_id": ids})
+        few = predict_controls(patients, traces, folds, 0.9, 0)
+        assert np.isfinite(few[["probability", "threshold"]].to_numpy()).all()
+        assert (few["method"].value_counts() == 8).all()

@@ -202,7 +202,7 @@ class TestSuppliedFolds:
         assert "1 fault(s)" in told
 
     def test_one_person_in_different_folds_is_refused(self):
-        patients = some_patients(3, 3, 1, 1, twins=[(0, 1)])
+        patients = some_patients(3, 3, 1, 1, twins=[(0, 4)])
         told = refused(FIRST, "repeat 1: P0 .*different folds", patients)
         assert "1 fault(s)" in told
 
@@ -212,12 +212,19 @@ class TestSuppliedFolds:
 
     def test_a_fold_that_leaves_too_few_to_train_on_is_refused(self):
         rows = [("1", "1" if i in (0, 1) else "2", f"P{i}") for i in range(6)]
-        told = refused(rows, "repeat 1, fold 1: leaves fewer than two reactive patients")
-        assert "repeat 1, fold 2: leaves fewer than two tumoral patients" in told
+        told = refused(rows, "repeat 1, fold 1: leaves fewer than two reactive persons")
+        assert "repeat 1, fold 2: leaves fewer than two tumoral persons" in told
+
+    def test_two_entries_of_one_person_do_not_make_two(self):
+        # 4 reactive patients; fold 1 holds out P2 and P3, and P0 and P1 are one person.
+        patients = some_patients(4, 4, 1, 1, twins=[(0, 1)])
+        rows = [("1", "1" if i in (2, 3, 6, 7) else "2", f"P{i}") for i in range(8)]
+        told = refused(rows, "fold 1: leaves fewer than two reactive persons", patients)
+        assert "1 fault(s)" in told
 
     def test_a_single_fold_leaves_nobody(self):
         rows = [("1", "1", f"P{i}") for i in range(6)]
-        refused(rows, "leaves fewer than two reactive and tumoral patients")
+        refused(rows, "leaves fewer than two reactive and tumoral persons")
 
     def test_an_empty_table_is_refused(self):
         refused([], "no rows")

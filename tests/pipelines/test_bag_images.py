@@ -120,3 +120,10 @@ def test_a_wrong_encoder_is_refused_before_any_work(tmp_path, encoder, message):
     with pytest.raises(click.ClickException, match=message):
         run(tmp_path, encoder=encoder)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mil", [{"classifier": "logistic"}, {"components": 8}])
+def test_classifiers_that_need_no_gradient_are_refused_before_any_work(finished, mil):
+    folder, _ = finished
+    with pytest.raises(click.ClickException, match="trains encoder and classifier as one"):
+        run(folder, ["bag_images"], mil=TINY["mil"] | mil)

@@ -11,6 +11,8 @@ from kedro.framework.startup import bootstrap_project
 
 from lymphocytosis.decision.rules import decide_by_sa, summarise
 from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+from lymphocytosis.parameters import EvaluationParameters
+from lymphocytosis.pipelines.evaluate.nodes import measure_evidence
 
 PROJECT = Path(__file__).parents[2]
 TINY = {
@@ -127,3 +129,27 @@ class TestChoices:
         folder, _ = finished
         with pytest.raises(click.ClickException, match=r"evaluation\.folds is 20.*12 reactive"):
             run(folder, ["evaluate"], evaluation={"folds": 20})
+
+    def test_an_encoder_that_each_fold_pretrains_is_checked_before_any_work(self, finished):
+        folder, _ = finished
+        with pytest.raises(click.ClickException, match=r"nowhere\.pth"):
+            run(
+                folder,
+                ["evaluate"],
+                evaluation={"pretraining": "each_fold"},
+                encoder={"weights": str(folder / "nowhere.pth")},
+            )
+
+    @pytest.mark.parametrize(
+        ("weights", "told"),
+        [("package", "it saw no picture of these"), ("mine.pth", "is not known here")],
+    )
+    def test_a_frozen_encoder_is_told_by_where_its_weights_came_from(self, finished, weights, told):
+        _, catalog = finished
+        frozen = {"parameters": {"pretext": {"name": "frozen"}, "encoder": {"weights": weights}}}
+        evaluation = EvaluationParameters(
+            source="stratified", folds=3, repeats=2, seed=0, wanted_sensitivity=0.9,
+            pretraining="once", resamples=100, confidence=0.95,
+        )  # fmt: skip
+        _, summary = measure_evidence(catalog.load("nested_predictions"), frozen, evaluation)
+        assert told in summary

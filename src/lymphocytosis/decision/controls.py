@@ -38,7 +38,9 @@ def predict_controls(
     for (repeat, fold), held_out in folds.groupby(["repeat", "fold"])["patient_id"]:
         train, test = known.drop(held_out), known.loc[held_out]
         label = train["label"].to_numpy(dtype=int)
-        inner = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        # Few persons of a class make fewer inner folds, so that none trains on one class alone.
+        persons = train.groupby(label)["person"].nunique().min()
+        inner = StratifiedGroupKFold(min(5, persons), shuffle=True, random_state=seed)
         parts = list(inner.split(label, label, train["person"]))
         for method, (columns, model) in _methods(seed).items():
             values = train[columns].to_numpy(dtype=float)

@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -27,7 +26,7 @@ def draw_folds(patients: pd.DataFrame, evaluation: EvaluationParameters) -> pd.D
 
     Raises:
         UserError: a class has fewer persons than there are folds, or a fold leaves fewer than two
-            patients of a class to train on.
+            persons of a class to train on.
     """
     known = labelled(patients)
     label = known["label"].to_numpy(dtype=int)
@@ -66,7 +65,7 @@ def take_supplied_folds(table: pd.DataFrame | None, patients: pd.DataFrame) -> p
 
     Raises:
         UserError: no table; a column is missing; a value can't be used, its line named; a repeat
-            does not hold each labelled patient once; a fold leaves no two patients of a class to
+            does not hold each labelled patient once; a fold leaves no two persons of a class to
             train on; two patients who may be one person stand in different folds.
     """
     if table is None:
@@ -111,11 +110,12 @@ def _bad_repeats(rows: pd.DataFrame, known: pd.DataFrame) -> list[str]:
             for person in folds_of.nunique().loc[lambda n: n > 1].index
         ]
         for fold, out in held_out.groupby("fold"):
-            left = known["label"].drop(out["patient_id"].unique()).astype(int)
-            few = [CLASSES[v] for v in (0, 1) if np.sum(left == v) < 2]
+            left = known.drop(out["patient_id"].unique())
+            persons = left.groupby(left["label"].astype(int))["person"].nunique()
+            few = [CLASSES[v] for v in (0, 1) if persons.get(v, 0) < 2]
             if few:
                 faults.append(
                     f"repeat {repeat}, fold {fold}: leaves fewer than two {' and '.join(few)} "
-                    "patients to train on"
+                    "persons to train on"
                 )
     return faults

@@ -217,7 +217,13 @@ def measure_evidence(
 def _what_encoder_saw(autoencoder: dict[str, Any], evaluation: EvaluationParameters) -> str:
     pretext = autoencoder["parameters"]["pretext"]
     if pretext["name"] == "frozen":
-        return "The encoder is frozen: it was trained elsewhere, on other pictures than these."
+        weights = autoencoder["parameters"]["encoder"]["weights"]
+        if weights in ("timm", "package", "random"):
+            return f"The encoder is frozen (encoder.weights {weights}): it saw no picture of these."
+        return (
+            "The encoder is frozen: it comes from a file of yours (encoder.weights), and what that "
+            "saw is not known here."
+        )
     if evaluation.pretraining == "each_fold":
         return (
             "The encoder was pretrained anew for each fold, and never saw a picture of the "
