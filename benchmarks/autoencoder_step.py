@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
 
-    compute = ComputeParameters(accelerator="auto", precision="32-true", embed_batch_size=32)
+    compute = ComputeParameters(
+        accelerator="auto", precision="32-true", embed_batch_size=32, embed_backend="torch"
+    )
     encoder = EncoderParameters(name=asked.encoder, weights="random", small_dim=asked.small_dim)
     fabric = start_fabric(compute)
     autoencoder = build_autoencoder(encoder, asked.size, seed=0)

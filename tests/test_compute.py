@@ -7,7 +7,9 @@ from lymphocytosis.parameters import ComputeParameters
 
 
 def compute(accelerator):
-    return ComputeParameters(accelerator=accelerator, precision="32-true", embed_batch_size=1)
+    return ComputeParameters(
+        accelerator=accelerator, precision="32-true", embed_batch_size=1, embed_backend="torch"
+    )
 
 
 @pytest.mark.parametrize("accelerator", ["auto", "cpu", "cuda"])

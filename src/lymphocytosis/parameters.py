@@ -290,6 +290,7 @@ class ComputeParameters(_Block):
     accelerator: Literal["auto", "cpu", "cuda"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     embed_batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch of `embed`.")
+    embed_backend: Literal["onnx", "torch"] = Field(description="What runs `embed` on a CPU.")
 
 
 class BagImagesParameters(_Block):

@@ -8,7 +8,9 @@ from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
 VIEWS = ["original", "horizontal", "vertical"]
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
-COMPUTE = ComputeParameters(accelerator="cpu", precision="32-true", embed_batch_size=4)
+COMPUTE = ComputeParameters(
+    accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
+)
 
 
 def embed(images, rows):

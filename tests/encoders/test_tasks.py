@@ -12,7 +12,9 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
-COMPUTE = ComputeParameters(accelerator="cpu", precision="32-true", embed_batch_size=4)
+COMPUTE = ComputeParameters(
+    accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
+)
 SHOWN = np.array([0, 3])
 
 

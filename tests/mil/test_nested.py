@@ -16,7 +16,9 @@ from lymphocytosis.mil.splits import draw_splits, numbers_of
 from lymphocytosis.mil.training import train_suite
 from lymphocytosis.parameters import ComputeParameters, SplitParameters
 
-COMPUTE = ComputeParameters(accelerator="cpu", precision="32-true", embed_batch_size=32)
+COMPUTE = ComputeParameters(
+    accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
+)
 SPLITS = SplitParameters(source="supplied", count=2, validation_share=0.25)
 KINDS = {
     "logistic": {"classifier": "logistic", "components": 3, "fusion": "late"},

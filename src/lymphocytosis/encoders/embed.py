@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from lymphocytosis.compute import start_fabric
-from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.backend import fastest_embed
 from lymphocytosis.encoders.checkpoint import Embedder
 from lymphocytosis.parameters import ComputeParameters
 
@@ -40,16 +41,30 @@ def embed_pictures(
     Yields:
         The rows of a batch (b,); f_large (b, v, D) and f_small (b, v, d), float32.
     """
+    if not len(rows):
+        return
     fabric = start_fabric(compute)
-    model = fabric.setup_module(embedder)
-    model.mark_forward_method("embed")
     batches = np.split(rows, range(compute.embed_batch_size, len(rows), compute.embed_batch_size))
+    embed = fastest_embed(embedder, torch.from_numpy(images[batches[0]]), compute, fabric)
+    on_gpu = fabric.device.type == "cuda"
+    waiting: list[tuple[npt.NDArray[np.int64], Tensor, Tensor]] = []
     for batch in tqdm(batches, "embedding", leave=False, disable=None):
         pixels = images[batch]
-        in_views = [np.ascontiguousarray(view_of(pixels, view)) for view in views]
-        embedded = [model.embed(to_unit(fabric.to_device(torch.from_numpy(p)))) for p in in_views]
-        large, small = (
-            torch.stack(of_views, dim=1).float().cpu().numpy()
-            for of_views in zip(*embedded, strict=True)
-        )
-        yield batch, large, small
+        # One call for all views: larger matrices, and each picture crosses to the GPU once a view.
+        shown = torch.from_numpy(np.concatenate([view_of(pixels, view) for view in views]))
+        if on_gpu:
+            shown = shown.pin_memory().to(fabric.device, non_blocking=True)
+        waiting.append((batch, *embed(shown)))
+        # One batch behind: a GPU computes while the CPU reads the next pictures.
+        if len(waiting) > 1:
+            yield _by_picture(*waiting.pop(0))
+    yield _by_picture(*waiting.pop())
+
+
+def _by_picture(
+    batch: npt.NDArray[np.int64], *embedded: Tensor
+) -> tuple[npt.NDArray[np.int64], Vectors, Vectors]:
+    large, small = (
+        v.float().cpu().numpy().reshape(-1, len(batch), v.shape[1]).swapaxes(0, 1) for v in embedded
+    )
+    return batch, np.ascontiguousarray(large), np.ascontiguousarray(small)

@@ -1,0 +1,106 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from lymphocytosis.compute import start_fabric
+from lymphocytosis.encoders import backend
+from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.backend import fastest_embed
+from lymphocytosis.encoders.pretrain import build_autoencoder
+from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+
+
+def settings(embed_backend="onnx"):
+    return ComputeParameters(
+        accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend=embed_backend
+    )
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return build_autoencoder(ENCODER, 64, 0).eval()
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
+    )
+
+
+@pytest.fixture(autouse=True)
+def as_embed_pictures_calls_it():
+    with torch.inference_mode():
+        yield
+
+
+def features(embedder, pixels):
+    return embedder.embed(to_unit(pixels))
+
+
+def assert_near(found, expected):
+    for ours, plain in zip(found, expected, strict=True):
+        assert (ours - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+class TestOnnx:
+    def test_gives_torchs_features_whatever_the_batch(self, embedder, pixels, caplog):
+        embed = fastest_embed(embedder, pixels[:1], settings(), start_fabric(settings()))
+        assert not [record for record in caplog.records if record.name == backend.__name__]
+        for n in (1, 3, 7):
+            assert_near(embed(pixels[:n]), features(embedder, pixels[:n]))
+
+    def test_what_it_can_not_run_torch_runs_and_a_message_says_so(
+        self, embedder, pixels, caplog, monkeypatch
+    ):
+        def fail(*args):
+            raise ImportError("No module named 'onnxruntime'")
+
+        monkeypatch.setattr(backend, "_onnx", fail)
+        embed = fastest_embed(embedder, pixels, settings(), start_fabric(settings()))
+        assert_near(embed(pixels), features(embedder, pixels))
+        assert "torch runs it" in caplog.text
+        assert "No module named 'onnxruntime'" in caplog.text
+
+    @pytest.mark.parametrize("factor", [1 + 1e-4, np.nan])
+    def test_other_features_are_not_taken(self, embedder, pixels, caplog, monkeypatch, factor):
+        def wrong(*args):
+            return lambda x: tuple(v * factor for v in features(embedder, x))
+
+        monkeypatch.setattr(backend, "_onnx", wrong)
+        embed = fastest_embed(embedder, pixels, settings(), start_fabric(settings()))
+        assert_near(embed(pixels), features(embedder, pixels))
+        assert "other features than torch" in caplog.text
+
+    def test_is_not_tried_where_torch_is_asked_for(self, embedder, pixels, monkeypatch):
+        monkeypatch.setattr(backend, "_onnx", None)
+        embed = fastest_embed(embedder, pixels, settings("torch"), start_fabric(settings()))
+        assert_near(embed(pixels), features(embedder, pixels))
+
+
+class TestTheProbe:
+    """The probe is for GPUs; nothing in it needs one."""
+
+    def test_takes_a_way_that_gives_the_features(self, embedder, pixels, monkeypatch, caplog):
+        def no_compiler(model):
+            def fail(*args):
+                raise RuntimeError("no compiler")
+
+            return fail
+
+        monkeypatch.setattr(torch, "compile", no_compiler)
+        caplog.set_level(logging.INFO)
+        embed = backend._fastest_layout(embedder, pixels, start_fabric(settings()))
+        assert_near(embed(pixels), features(embedder, pixels))
+        assert "channels first, compiled can't be had (RuntimeError: no compiler)" in caplog.text
+
+    def test_takes_the_fastest(self, embedder, pixels, monkeypatch):
+        seconds = iter([4.0, 1.0, 3.0, 2.0])
+        compiled = []
+        monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or len(compiled))
+        monkeypatch.setattr(backend, "_seconds", lambda way, pixels: next(seconds))
+        assert backend._fastest_layout(embedder, pixels, start_fabric(settings())) == 1
