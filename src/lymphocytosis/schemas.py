@@ -68,7 +68,7 @@ classifier_history = _table(
     {
         "epoch": pa.Column(int, pa.Check.ge(1)),
         "loss": pa.Column(float, pa.Check.ge(0)),
-        "train_balanced_accuracy": pa.Column(float, _share, nullable=True),
+        "train_balanced_accuracy": pa.Column(float, _share),
         "validation_balanced_accuracy": pa.Column(float, _share),
         "learning_rate": pa.Column(float, pa.Check.gt(0), nullable=True),
         "kept": pa.Column(bool),

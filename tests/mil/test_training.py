@@ -75,7 +75,7 @@ def plain_training(patients, table, mil, seed):
     for _ in range(mil.epochs):
         embed.train()
         shuffled = [of_train[i] for i in torch.randperm(len(of_train), generator=order)]
-        losses = []
+        losses, said_while_training = [], []
         for first in range(0, len(shuffled), mil.batch_size):
             chosen = [bags[b] for b in shuffled[first : first + mil.batch_size]]
             label = torch.tensor([label for _, _, _, label in chosen])
@@ -85,9 +85,11 @@ def plain_training(patients, table, mil, seed):
             per_bag.mean().backward()
             optimizer.step()
             losses += per_bag.tolist()
+            said_while_training += zip(label.tolist(), (probability >= 0.5).tolist(), strict=True)
         rate = optimizer.param_groups[0]["lr"]
         score = balanced_accuracy(VALIDATION)
-        history.append((np.mean(losses), balanced_accuracy(TRAIN), score, rate))
+        rights = [[said == bool(t) for t, said in said_while_training if t == k] for k in (0, 1)]
+        history.append((np.mean(losses), np.mean([np.mean(r) for r in rights]), score, rate))
         if score > best:
             best, waited = score, 0
             kept = [p.detach().clone() for p in (*embed.parameters(), *head.parameters())]
@@ -100,9 +102,10 @@ def plain_training(patients, table, mil, seed):
 
 
 class TestOneClassifier:
-    @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
-    def test_it_equals_a_plain_loop(self, cohort, mil, weight_decay):
-        patients, table = cohort(signal=0.4)
+    # With the greater signal the plain loop goes on where no later epoch can be kept.
+    @pytest.mark.parametrize(("weight_decay", "signal"), [(0.0, 0.4), (0.05, 0.4), (0.0, 1.2)])
+    def test_it_equals_a_plain_loop(self, cohort, mil, weight_decay, signal):
+        patients, table = cohort(signal=signal)
         settings = mil(epochs=12, weight_decay=weight_decay)
         state, history = train_classifier(
             gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
@@ -110,9 +113,14 @@ class TestOneClassifier:
         kept, expected = plain_training(patients, table, settings, 3)
         columns = ["loss", "train_balanced_accuracy", "validation_balanced_accuracy"]
         np.testing.assert_allclose(
-            history[[*columns, "learning_rate"]], expected, rtol=1e-3, atol=1e-6
+            history[[*columns, "learning_rate"]], expected[: len(history)], rtol=1e-3, atol=1e-6
         )
-        assert history["learning_rate"].min() < 0.02  # the plateau rule was put to work
+        if signal == 0.4:
+            assert len(history) == 12
+            assert history["learning_rate"].min() < 0.02  # the plateau rule was put to work
+        else:
+            assert len(history) < 12
+            assert history["validation_balanced_accuracy"].iloc[-1] == 1
         ours = [v for k, v in state.items() if k.endswith(("weight", "bias"))]
         for mine, theirs in zip(ours, kept, strict=True):
             # The bias before BatchNorm has no gradient but rounding, which Adam blows up.
@@ -169,7 +177,7 @@ class TestOneClassifier:
         state, history = train_classifier(
             gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
         )
-        assert history["train_balanced_accuracy"].max() > 0.9
+        assert history["validation_balanced_accuracy"].max() > 0.9
         assert all(value.isfinite().all() for value in state.values())
 
     @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
@@ -238,60 +246,42 @@ class TestOneClassifier:
         _, changed = train_classifier(
             gather_bags(table, patients), TRAIN, VALIDATION, mil(), 3, FABRIC
         )
-        assert honest["loss"].equals(changed["loss"])
+        epochs = min(len(honest), len(changed))  # a perfect score ends a training
+        assert honest["loss"][:epochs].equals(changed["loss"][:epochs])
 
     def test_a_loss_that_is_no_number_is_refused(self, cohort, mil):
         patients, table = cohort()
         bags = gather_bags(table, patients)
         bags.instances[0] = float("nan")
-        with pytest.raises(UserError, match=r"loss of epoch 1.*mil\.learning_rate"):
+        with pytest.raises(
+            UserError, match=r"loss of epoch 1, batch \d+ of \d+ is nan.*mil\.learning_rate"
+        ):
             train_classifier(bags, TRAIN, VALIDATION, mil(), 3, FABRIC)
 
 
-class TestWithoutTheWholeHistory:
-    def both(self, cohort, mil, signal, **changes):
-        patients, table = cohort(signal=signal)
-        bags = gather_bags(table, patients)
-        settings = mil(epochs=10, dropout=0.3, batch_size=12, **changes)
-        return [
-            train_classifier(bags, TRAIN, VALIDATION, settings, 3, FABRIC, whole)
-            for whole in (True, False)
-        ]
-
+class TestStopping:
     @pytest.mark.parametrize("monitor", ["validation", "train_and_validation"])
-    @pytest.mark.parametrize("signal", [0.6, 1.2])
-    def test_the_kept_state_is_the_same_to_the_bit(self, cohort, mil, signal, monitor):
-        (whole, _), (part, _) = self.both(cohort, mil, signal, monitor=monitor)
-        assert whole.keys() == part.keys()
-        assert all(torch.equal(whole[name], part[name]) for name in whole)
-
-    @pytest.mark.parametrize("monitor", ["validation", "train_and_validation"])
-    def test_training_stops_at_a_perfect_score(self, cohort, mil, monitor):
-        (_, whole), (_, part) = self.both(cohort, mil, 1.2, monitor=monitor)
-        score = whole["validation_balanced_accuracy"]
+    def test_training_stops_where_no_later_epoch_can_be_kept(self, cohort, mil, monitor):
+        patients, table = cohort(signal=1.2)
+        settings = mil(epochs=10, dropout=0.3, batch_size=12, monitor=monitor)
+        _, history = train_classifier(
+            gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
+        )
+        score = history["validation_balanced_accuracy"]
         if monitor == "train_and_validation":
-            score = (score + whole["train_balanced_accuracy"]) / 2
-        first = np.flatnonzero(score == 1)[0]
-        assert len(whole) == 10
-        assert 1 < len(part) == first + 1 < 10
-        assert part["kept"].tolist() == [False] * first + [True]
+            score = (score + history["train_balanced_accuracy"]) / 2
+        assert 1 < len(history) < 10
+        assert (score == 1).tolist() == [False] * (len(history) - 1) + [True]
+        assert history["kept"].equals(score == 1)
 
     def test_training_goes_on_below_it(self, cohort, mil):
-        (_, whole), (_, part) = self.both(cohort, mil, 0.6)
-        score = whole["validation_balanced_accuracy"]
-        assert score[0] < score.max() < 1
-        assert len(part) == 10
-
-    @pytest.mark.parametrize("signal", [0.6, 1.2])
-    def test_what_it_tells_is_a_part_of_the_whole_history(self, cohort, mil, signal):
-        (_, whole), (_, part) = self.both(cohort, mil, signal)
-        columns = ["epoch", "loss", "validation_balanced_accuracy", "learning_rate", "kept"]
-        assert part[columns].equals(whole[columns].iloc[: len(part)])
-
-    def test_a_part_not_scored_is_null(self, cohort, mil):
-        (_, whole), (_, part) = self.both(cohort, mil, 0.6)
-        assert list(part.columns) == list(whole.columns)
-        assert part["train_balanced_accuracy"].isna().all()
+        patients, table = cohort(signal=0.6)
+        settings = mil(epochs=10, dropout=0.3, batch_size=12)
+        _, history = train_classifier(
+            gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
+        )
+        assert history["validation_balanced_accuracy"].max() < 1
+        assert len(history) == 10
 
 
 def suite_of(cohort, mil, **changes):
@@ -325,10 +315,14 @@ class TestBatches:
 
 class TestSuite:
     def test_one_classifier_a_split_each_as_if_trained_alone(self, cohort, mil):
+        threads = torch.get_num_threads()
         _, bags, _, classifiers, history = suite_of(cohort, mil)
+        assert torch.get_num_threads() == threads
+        torch.set_num_threads(1)  # as in the suite: sums are taken in another order on two
         alone, alone_history = train_classifier(
             bags, np.arange(8, 24), np.arange(8), mil(), 1, FABRIC
         )
+        torch.set_num_threads(threads)
         assert list(classifiers["state_dicts"]) == [1, 2]
         assert all(torch.equal(v, classifiers["state_dicts"][2][k]) for k, v in alone.items())
         second = history[history["split"] == 2].drop(columns="split").reset_index(drop=True)

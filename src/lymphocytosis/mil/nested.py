@@ -49,9 +49,7 @@ def predict_held_out(
     """Train and predict every system in every fold; the held-out patients touch nothing.
 
     Folds are trained side by side, one on each core: matrices this small leave the second core
-    idle. A classifier whose validation score can't be beaten any more is not trained further, the
-    training part is not scored where nothing depends on it, and the systems of a fold share one
-    whitening; none of this changes what is computed.
+    idle. The systems of a fold share one whitening.
 
     Args:
         bags: every bag; patients are numbered as in `patients`.
@@ -117,7 +115,7 @@ def _predict_fold(
         fabric = start_fabric(recipe.compute)
         blind = replace(bags, label=hidden)
         chosen = mil.model_copy(update={"inputs": inputs})
-        content, _ = train_suite(blind, patients, splits, chosen, seed, fabric, whole_history=False)
+        content, _ = train_suite(blind, patients, splits, chosen, seed, fabric)
         suite, blind = load_classifiers(content, blind, splits)
         roles: Mapping[str, dict[int, Any]] = {
             "held_out": dict.fromkeys(suite, asked),

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from lightning_fabric import Fabric
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 from torch import Tensor
@@ -79,11 +80,11 @@ def train_classifier(
     mil: MilParameters,
     seed: int,
     fabric: Fabric,
-    whole_history: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train one classifier and keep the epoch that does best on the validation patients.
 
-    All views of a patient are bags of their own, in training and in validation.
+    All views of a patient are bags of their own, in training and in validation. Training ends
+    before `mil.epochs` once the monitored score is 1: a later epoch is kept only if it is better.
 
     Args:
         bags: every bag.
@@ -92,14 +93,11 @@ def train_classifier(
         mil: the block `mil` of the parameters.
         seed: of weights, dropout and the order of bags.
         fabric: device and precision.
-        whole_history: score the training part too, and go on to the last epoch even where the
-            monitored score is 1 and so no later epoch can be kept. False gives the same state
-            sooner.
 
     Returns:
         The kept state dict, on the CPU; and a row an epoch: epoch, loss, train_balanced_accuracy
-        (null where not scored), validation_balanced_accuracy, learning_rate, kept (whether it is
-        the epoch kept).
+        (of the predictions made while training, dropout and all), validation_balanced_accuracy
+        (after the epoch), learning_rate, kept (whether it is the epoch kept).
 
     Raises:
         UserError: the loss is no longer a finite number.
@@ -116,21 +114,14 @@ def train_classifier(
     )
     model, optimizer = fabric.setup(classifier, optimizer)
     order = torch.Generator().manual_seed(seed)
-    bags_of = {"train": bags.of_patients(train), "validation": bags.of_patients(validation)}
-    scored = bags_of
-    if not whole_history and mil.monitor == "validation":
-        scored = {"validation": bags_of["validation"]}
+    learned_from = bags.of_patients(train)
+    scored = {"validation": bags.of_patients(validation)}
     history: list[dict[str, float]] = []
     best_score, best_epoch, best_state = -np.inf, 0, {}
     for epoch in range(1, mil.epochs + 1):
         rate = optimizer.param_groups[0]["lr"]
-        loss = _train_epoch(model, optimizer, fabric, bags, bags_of["train"], mil.batch_size, order)
-        if not np.isfinite(loss):
-            raise UserError(
-                f"Training a classifier stopped: the loss of epoch {epoch} is {loss}. "
-                "Lower mil.learning_rate."
-            )
-        scores = _scores(model, bags, scored, fabric, mil)
+        trained = _train_epoch(model, optimizer, fabric, bags, learned_from, mil, order, epoch)
+        scores = trained | _scores(model, bags, scored, fabric, mil)
         monitored = scores["validation_balanced_accuracy"]
         if mil.monitor == "train_and_validation":
             monitored = (scores["train_balanced_accuracy"] + monitored) / 2
@@ -138,9 +129,8 @@ def train_classifier(
         if monitored > best_score:
             best_score, best_epoch = monitored, epoch
             best_state = {k: v.detach().cpu().clone() for k, v in classifier.state_dict().items()}
-        unscored = {"train_balanced_accuracy": np.nan}
-        history.append({"epoch": epoch, "loss": loss} | unscored | scores | {"learning_rate": rate})
-        if best_score == 1 and not whole_history:
+        history.append({"epoch": epoch} | scores | {"learning_rate": rate})
+        if best_score == 1:
             break
     table = pd.DataFrame(history)
     return best_state, table.assign(kept=table["epoch"] == best_epoch)
@@ -165,25 +155,41 @@ def _train_epoch(
     fabric: Fabric,
     bags: Bags,
     chosen: Indices,
-    batch_size: int,
+    mil: MilParameters,
     order: torch.Generator,
-) -> float:
-    """Take a step for each batch of bags; return the bags' mean loss."""
+    epoch: int,
+) -> dict[str, float]:
+    """Take a step for each batch of bags; return the mean loss and the balanced accuracy."""
     model.train()
-    total = torch.zeros((), device=fabric.device)
+    losses, logits = [], []
     shuffled = chosen[torch.randperm(len(chosen), generator=order).numpy()]
-    for part in in_batches(shuffled, batch_size):
+    batches = in_batches(shuffled, mil.batch_size)
+    for part in batches:
         batch = _on_device(pack(bags, part), fabric)
         output = model(batch)
         loss = F.binary_cross_entropy_with_logits(output.logits, batch.label)
         # Each expert learns by a loss of its own too; with concatenation there is none.
-        for logits in output.experts:
-            loss = loss + F.binary_cross_entropy_with_logits(logits, batch.label)
+        for expert in output.experts:
+            loss = loss + F.binary_cross_entropy_with_logits(expert, batch.label)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
-        total += loss.detach() * len(batch.label)
-    return float(total) / len(shuffled)
+        losses.append(loss.detach())
+        logits.append(output.logits.detach())
+    # Looked at once an epoch: on a GPU each look would wait for it.
+    of_batches = torch.stack(losses).double().cpu().numpy()
+    if not np.isfinite(of_batches).all():
+        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
+        raise UserError(
+            f"Training a classifier stopped: the loss of epoch {epoch}, batch {wrong + 1} of "
+            f"{len(batches)} is {of_batches[wrong]}. Lower mil.learning_rate."
+        )
+    probability = torch.sigmoid(torch.cat(logits).double()).cpu().numpy()
+    label = bags.label[bags.patient[shuffled]]
+    return {
+        "loss": float(np.average(of_batches, weights=[len(part) for part in batches])),
+        "train_balanced_accuracy": balanced_accuracy(label, probability, mil.monitor_threshold),
+    }
 
 
 def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
@@ -278,9 +284,11 @@ def train_suite(
     mil: MilParameters,
     seed: int,
     fabric: Fabric,
-    whole_history: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train one classifier for each split.
+
+    On a CPU the splits are trained side by side, one thread each: matrices of this size keep one
+    thread busier than two. So the result does not depend on the number of cores.
 
     Args:
         bags: every bag; patients are numbered as in `patients`.
@@ -289,7 +297,6 @@ def train_suite(
         mil: the block `mil` of the parameters.
         seed: of the first split's classifier; each further one adds 1.
         fabric: device and precision.
-        whole_history: as `train_classifier` takes it.
 
     Returns:
         The classifiers as plain values: parameters, whitening (empty where the parameters ask for
@@ -301,16 +308,26 @@ def train_suite(
         rows = bags.rows_of(bags.of_patients(known))
         whitening = fit_whitening(bags.instances[torch.from_numpy(rows)], mil.components)
         bags = whiten(bags, whitening)
-    states: dict[int, Any] = {}
-    histories = []
-    for split in tqdm(sorted(splits["split"].unique()), "splits", leave=False, disable=None):
+    threads = torch.get_num_threads()
+    on_cpu = fabric.device.type == "cpu"
+
+    def train_one(place: int, split: int) -> tuple[dict[str, Any], pd.DataFrame]:
+        if on_cpu:
+            torch.set_num_threads(1)
         train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
         if mil.classifier == "logistic":
-            state, history = fit_logistic(bags, train, validation, mil, fabric)
-        else:
-            state, history = train_classifier(
-                bags, train, validation, mil, seed + len(states), fabric, whole_history
-            )
+            return fit_logistic(bags, train, validation, mil, fabric)
+        return train_classifier(bags, train, validation, mil, seed + place, fabric)
+
+    numbers = sorted(int(split) for split in splits["split"].unique())
+    side_by_side = Parallel(threads if on_cpu else 1, prefer="threads", return_as="generator")
+    try:
+        results = side_by_side(delayed(train_one)(*asked) for asked in enumerate(numbers))
+        bar = tqdm(results, "splits", total=len(numbers), leave=False, disable=None)
+        trained = dict(zip(numbers, bar, strict=True))
+    finally:
+        torch.set_num_threads(threads)
+    for split, (_, history) in trained.items():
         kept = history[history["kept"]].iloc[0]
         logger.info(
             "split %s: epoch %d kept, validation balanced accuracy %.3f",
@@ -318,8 +335,6 @@ def train_suite(
             kept["epoch"],
             kept["validation_balanced_accuracy"],
         )
-        states[int(split)] = state
-        histories.append(history.assign(split=split))
     parameters = {
         "mil": mil.model_dump(mode="json"),
         "in_dim": bags.instances.shape[1],
@@ -330,6 +345,7 @@ def train_suite(
         "kind": "classifiers",
         "parameters": parameters,
         "whitening": whitening,
-        "state_dicts": states,
+        "state_dicts": {split: state for split, (state, _) in trained.items()},
     }
+    histories = [history.assign(split=split) for split, (_, history) in trained.items()]
     return classifiers, pd.concat(histories, ignore_index=True)
