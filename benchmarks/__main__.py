@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.side_by_side import Row
 
-MODULES = ()
-PEERS = ("torch", "kedro")
+MODULES = ("embedding", "pretraining", "classifiers")
+PEERS = ("torch", "kedro", "onnxruntime", "torchmil")
 
 
 def main() -> None:

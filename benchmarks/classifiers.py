@@ -1,0 +1,298 @@
+"""The classifier suite and the nested evaluation, against other ways to train the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import yaml
+from joblib import Parallel, delayed
+from tensordict import TensorDict
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
+from torchmil.models import MILModel
+from torchmil.utils.trainer import Trainer
+
+from benchmarks.side_by_side import Row, divide, time_in_turn
+from lymphocytosis.compute import start_fabric
+from lymphocytosis.mil.bags import Bags
+from lymphocytosis.mil.nested import SYSTEMS, Recipe, predict_held_out
+from lymphocytosis.mil.splits import draw_splits
+from lymphocytosis.mil.training import build_classifier, in_batches, train_suite
+from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
+
+CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
+COMPUTE = ComputeParameters(
+    accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
+)
+PATIENTS, WIDTH, SPLITS, EPOCHS, TURNS = 40, 1280, 4, 2, 5
+VIEWS = ("original", "horizontal", "vertical")
+
+
+def measure() -> list[Row]:
+    """Train on random embeddings, bags of 16 to 90 cells, the paper's classifier."""
+    mil = MilParameters(**yaml.safe_load(CONF.read_text())["mil"] | {"epochs": EPOCHS})
+    bags, patients = random_bags()
+    splits = random_splits(patients)
+    fabric = start_fabric(COMPUTE)
+    trained = splits[splits["role"] == "train"].groupby("split")["patient_id"]
+    of_split = [np.flatnonzero(patients["patient_id"].isin(ids)) for _, ids in trained]
+
+    def suite() -> dict[str, Tensor]:
+        return train_suite(bags, patients, splits, mil, 0, fabric)[0]["state_dicts"][1]
+
+    def loop() -> dict[str, Tensor]:
+        states = [patient_by_patient(bags, p, mil, seed) for seed, p in enumerate(of_split)]
+        return states[0]
+
+    def padded() -> None:
+        for seed, numbers in enumerate(of_split):
+            with_padding(bags, numbers, mil, seed)
+
+    def torchmils() -> None:
+        for seed, numbers in enumerate(of_split):
+            by_torchmil(bags, numbers, mil, seed)
+
+    def products() -> None:
+        threads = torch.get_num_threads()
+        rows = [len(bags.rows_of(bags.of_patients(numbers))) for numbers in of_split]
+        Parallel(threads, prefer="threads")(
+            delayed(matrix_products)(n, len(bags.instances) - n, mil) for n in rows
+        )
+        torch.set_num_threads(threads)
+
+    ours, plain = suite(), loop()
+    far = max(float((ours[k] - plain[k]).abs().max()) for k in plain if k.endswith("weight"))
+    seconds = time_in_turn(
+        {
+            "suite": suite,
+            "loop": loop,
+            "padded": padded,
+            "torchmil": torchmils,
+            "products": products,
+        },
+        TURNS,
+    )
+    what = (
+        f"{PATIENTS} patients, 3 views, width {WIDTH}, {SPLITS} splits, {EPOCHS} epochs; same "
+        f"weights but for rounding ({far:.0e})"
+    )
+    rows = [
+        Row("classifier suite", "a plain loop over patients", "at least 1.3",
+            divide(seconds["loop"], seconds["suite"]), what),
+        Row("classifier suite", "torchmil's Trainer", "at least 2.2",
+            divide(seconds["torchmil"], seconds["suite"]), "the same layers, bags padded"),
+        Row("classifier suite", "the authors' padded bags", "at least 2.5",
+            divide(seconds["padded"], seconds["suite"]), "padded to the largest bag"),
+        Row("classifier suite", "its matrix products alone", "at least 0.85",
+            divide(seconds["products"], seconds["suite"]), "with the instances; a thread each"),
+    ]  # fmt: skip
+    return [*rows, nested_row(bags, patients, mil)]
+
+
+def nested_row(bags: Bags, patients: pd.DataFrame, mil: MilParameters) -> Row:
+    """Compare the nested evaluation with its trainings alone, at the suite's rate."""
+    splits = SplitParameters(source="stratified", count=2, validation_share=0.25)
+    ids = patients["patient_id"].to_numpy()
+    folds = pd.DataFrame({"repeat": 1, "fold": np.arange(len(ids)) % 4 + 1, "patient_id": ids})
+    recipe = Recipe(mil, splits, COMPUTE, seed=0)
+    fabric = start_fabric(COMPUTE)
+
+    def nested() -> None:
+        predict_held_out(bags, patients, folds, recipe, "nested")
+
+    def trainings() -> None:
+        for _, held_out in folds.groupby("fold"):
+            inside = patients[~patients["patient_id"].isin(held_out["patient_id"])]
+            of_fold = draw_splits(inside, splits, 0)
+            for inputs, _ in SYSTEMS.values():
+                asked = mil.model_copy(update={"inputs": inputs})
+                train_suite(bags, patients, of_fold, asked, 0, fabric)
+
+    seconds = time_in_turn({"nested": nested, "trainings": trainings}, TURNS)
+    return Row(
+        "nested evaluation",
+        "its trainings alone",
+        "at most 1.1",
+        divide(seconds["nested"], seconds["trainings"]),
+        f"{folds['fold'].nunique()} folds, {len(SYSTEMS)} systems, 2 inner splits",
+    )
+
+
+def random_bags() -> tuple[Bags, pd.DataFrame]:
+    """Draw embeddings that tell nothing, so that no training ends early."""
+    rng = np.random.default_rng(0)
+    size = np.repeat(rng.integers(16, 91, PATIENTS), len(VIEWS))
+    patients = pd.DataFrame(
+        {
+            "patient_id": [f"P{p:03d}" for p in range(PATIENTS)],
+            "person": [f"P{p:03d}" for p in range(PATIENTS)],
+            "subset": "train",
+            "label": pd.array(np.arange(PATIENTS) % 2, dtype="Int8"),
+        }
+    )
+    bags = Bags(
+        instances=torch.from_numpy(rng.normal(size=(size.sum(), WIDTH)).astype(np.float32)),
+        first=np.cumsum(size) - size,
+        size=size,
+        patient=np.repeat(np.arange(PATIENTS), len(VIEWS)),
+        view=list(VIEWS) * PATIENTS,
+        clinical=torch.from_numpy(rng.uniform(5, 90, (PATIENTS, 2)).astype(np.float32)),
+        label=np.arange(PATIENTS) % 2,
+        image_id=np.full(size.sum(), "000000.jpg", dtype=object),
+        encoder="",
+    )
+    return bags, patients
+
+
+def random_splits(patients: pd.DataFrame) -> pd.DataFrame:
+    """Draw splits with a fourth of the patients for validation."""
+    drawn = SplitParameters(source="stratified", count=SPLITS, validation_share=0.25)
+    return draw_splits(patients, drawn, seed=0)
+
+
+def train_plainly(
+    bags: Bags,
+    numbers: npt.NDArray[np.int64],
+    mil: MilParameters,
+    seed: int,
+    forward: Callable[[Any, npt.NDArray[np.int64]], Tensor],
+) -> Any:
+    """Train one classifier by a forward of another form; validate after each epoch."""
+    classifier = build_classifier(mil, WIDTH, seed)
+    classifier.fit_clinical_scale(bags.clinical[torch.from_numpy(numbers)])
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=mil.learning_rate, fused=True)
+    order = torch.Generator().manual_seed(seed)
+    train = bags.of_patients(numbers)
+    held = np.setdiff1d(np.arange(len(bags.size)), train)
+    for _ in range(mil.epochs):
+        classifier.train()
+        for part in in_batches(train[torch.randperm(len(train), generator=order)], mil.batch_size):
+            label = torch.from_numpy(bags.label[bags.patient[part]]).float()
+            loss = F.binary_cross_entropy_with_logits(forward(classifier, part), label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+        classifier.eval()
+        with torch.inference_mode():
+            for part in in_batches(held, mil.batch_size):
+                forward(classifier, part)
+    return classifier
+
+
+def cells_of(bags: Bags, bag: int) -> Tensor:
+    """Return the instances of one bag."""
+    return bags.instances[bags.first[bag] : bags.first[bag] + bags.size[bag]]
+
+
+def with_clinical(classifier: Any, bags: Bags, part: Any, pooled: Tensor) -> Tensor:
+    """Put pooled bags and clinical values through the head."""
+    clinical = bags.clinical[torch.from_numpy(bags.patient[part])]
+    clinical = (clinical - classifier.clinical_low) / classifier.clinical_span
+    return classifier.head(torch.cat([pooled, clinical], dim=1)).squeeze(1)
+
+
+def patient_by_patient(
+    bags: Bags, numbers: Any, mil: MilParameters, seed: int
+) -> dict[str, Tensor]:
+    """Train with a matrix product and a mean for each bag."""
+
+    def forward(classifier: Any, part: Any) -> Tensor:
+        linear, norm, relu = classifier.special_embedding
+        embedded = relu(norm(torch.cat([linear(cells_of(bags, bag)) for bag in part])))
+        pooled = [cells.mean(dim=0) for cells in embedded.split(bags.size[part].tolist())]
+        return with_clinical(classifier, bags, part, torch.stack(pooled))
+
+    return train_plainly(bags, numbers, mil, seed, forward).state_dict()
+
+
+def with_padding(bags: Bags, numbers: Any, mil: MilParameters, seed: int) -> None:
+    """Train on bags that are all padded to the largest of the cohort, padding in BatchNorm too."""
+    longest = bags.size.max()
+
+    def forward(classifier: Any, part: Any) -> Tensor:
+        cells = torch.zeros(len(part), longest, WIDTH)
+        for place, bag in enumerate(part):
+            cells[place, : bags.size[bag]] = cells_of(bags, bag)
+        size = torch.from_numpy(bags.size[part])
+        mask = (torch.arange(longest) < size[:, None]).float()
+        embedded = classifier.special_embedding(cells.flatten(0, 1)).unflatten(0, cells.shape[:2])
+        pooled = (embedded * mask[..., None]).sum(dim=1) / size[:, None]
+        return with_clinical(classifier, bags, part, pooled)
+
+    train_plainly(bags, numbers, mil, seed, forward)
+
+
+class PaddedModel(MILModel):
+    """The paper's classifier as torchmil wants a model: padded bags and a mask."""
+
+    def __init__(self, classifier: Any) -> None:
+        """Take the layers of one of our classifiers."""
+        super().__init__()
+        self.classifier = classifier
+
+    def compute_loss(
+        self,
+        Y: Tensor,  # noqa: N803
+        X: Tensor,  # noqa: N803
+        mask: Tensor,
+        clinical: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return predictions and their loss; torchmil passes a batch's entries by these names."""
+        embedded = self.classifier.special_embedding(X.flatten(0, 1))
+        embedded = embedded.unflatten(0, X.shape[:2]) * mask[..., None]
+        pooled = embedded.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        logits = self.classifier.head(torch.cat([pooled, clinical], dim=1)).squeeze(1)
+        return logits, {"loss": F.binary_cross_entropy_with_logits(logits, Y)}
+
+
+def by_torchmil(bags: Bags, numbers: Any, mil: MilParameters, seed: int) -> None:
+    """Train by torchmil's Trainer; its loader pads each batch to its largest bag."""
+    model = PaddedModel(build_classifier(mil, WIDTH, seed))
+    train = bags.of_patients(numbers)
+    held = np.setdiff1d(np.arange(len(bags.size)), train)
+
+    def collate(part: list[int]) -> TensorDict:
+        cells = pad_sequence([cells_of(bags, bag) for bag in part], batch_first=True)
+        size = torch.from_numpy(bags.size[part])
+        return TensorDict(
+            {
+                "X": cells,
+                "mask": (torch.arange(cells.shape[1]) < size[:, None]).float(),
+                "Y": torch.from_numpy(bags.label[bags.patient[part]]).float(),
+                "clinical": bags.clinical[torch.from_numpy(bags.patient[part])] / 90,
+            }
+        )
+
+    loaders = [
+        DataLoader(list(chosen), mil.batch_size, shuffle=shuffle, collate_fn=collate)
+        for chosen, shuffle in ((train, True), (held, False))
+    ]
+    Trainer(
+        model,
+        torch.optim.Adam(model.parameters(), lr=mil.learning_rate),
+        device="cpu",
+        early_stop_patience=mil.epochs,
+        disable_pbar=True,
+        verbose=False,
+    ).train(mil.epochs, *loaders)
+
+
+def matrix_products(trained: int, held: int, mil: MilParameters) -> None:
+    """Multiply what a classifier's epochs must multiply, in batches of average size."""
+    torch.set_num_threads(1)
+    batch = trained // (len(VIEWS) * PATIENTS * 3 // 4 // mil.batch_size + 1)
+    cells, weight = torch.rand(batch, WIDTH), torch.rand(WIDTH, mil.embedding_width)
+    gradient = torch.rand(batch, mil.embedding_width)
+    for _ in range(mil.epochs):
+        for _ in range(trained // batch):
+            cells @ weight
+            gradient.T @ cells
+        for _ in range(held // batch):
+            cells @ weight

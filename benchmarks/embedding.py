@@ -1,0 +1,89 @@
+"""Embedding: end to end against the bare forward, and ONNX Runtime against torch."""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import torch
+from kedro.io import Version
+
+from benchmarks.side_by_side import Row, divide, time_in_turn
+from lymphocytosis.compute import start_fabric
+from lymphocytosis.datasets.embeddings import EmbeddingsDataset
+from lymphocytosis.encoders import embed
+from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.backend import fastest_embed
+from lymphocytosis.encoders.pretrain import build_autoencoder
+from lymphocytosis.imaging.views import view_of
+from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from lymphocytosis.pipelines.embed.nodes import in_groups, table_of
+
+ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
+VIEWS = ["original", "horizontal", "vertical"]
+SIDE, PICTURES, BATCH, TURNS = 112, 256, 32, 7
+
+
+@torch.inference_mode()
+def measure() -> list[Row]:
+    """Embed random pictures."""
+    compute = ComputeParameters(
+        accelerator="auto", precision="32-true", embed_batch_size=BATCH, embed_backend="onnx"
+    )
+    fabric = start_fabric(compute)
+    images = np.random.default_rng(0).integers(0, 256, (PICTURES, SIDE, SIDE, 3), dtype=np.uint8)
+    embedder = build_autoencoder(ENCODER, SIDE, 0).eval()
+    rows = np.arange(PICTURES)
+    ids = pd.DataFrame({"patient_id": "P", "image_id": [f"{i:06d}.jpg" for i in rows]})
+    resident = fabric.to_device(torch.from_numpy(np.concatenate([images[:BATCH]] * len(VIEWS))))
+    fast = fastest_embed(embedder, resident, compute, fabric)
+    plain = fabric.to_device(embedder)
+
+    def forward() -> None:
+        for _ in range(PICTURES // BATCH):
+            fast(resident)[0].sum().item()
+
+    def eager() -> None:
+        for _ in range(PICTURES // BATCH):
+            plain.embed(to_unit(resident).contiguous())[0].sum().item()
+
+    versions = itertools.count()
+    with tempfile.TemporaryDirectory() as folder:
+
+        def end_to_end() -> None:
+            embedded = embed.embed_pictures(embedder, images, rows, VIEWS, view_of, compute)
+            tables = (
+                table_of(ids.loc[batch], VIEWS, large, small) for batch, large, small in embedded
+            )
+            path = Path(folder) / "embeddings.parquet"
+            EmbeddingsDataset(filepath=str(path), version=Version(None, f"v{next(versions)}")).save(
+                in_groups(tables, 1024)
+            )
+
+        # `embed_pictures` chooses once a call how to run the encoder; that is not timed.
+        embed.fastest_embed = lambda *_: fast
+        seconds = time_in_turn(
+            {"forward": forward, "end to end": end_to_end, "eager": eager}, TURNS
+        )
+    far = float((fast(resident)[0] - plain.embed(to_unit(resident))[0]).abs().max())
+    far /= float(plain.embed(to_unit(resident))[0].abs().max())
+    runner = "torch" if fabric.device.type == "cuda" else f"ONNX Runtime {onnxruntime.__version__}"
+    what = f"{ENCODER.name}, {SIDE} pixels, batches of {BATCH} x 3 views"
+    return [
+        Row(
+            f"embed, end to end: read, three views, {runner}, Parquet",
+            "the same forward on a resident batch",
+            "at least 0.97 (GPU: 0.90)",
+            divide(seconds["forward"], seconds["end to end"]),
+            what,
+        ),
+        Row(
+            f"embed: {runner}",
+            f"torch {torch.__version__}, eager fp32",
+            "at least 1.3",
+            divide(seconds["eager"], seconds["forward"]),
+            f"{what}; features differ by {far:.1e} of the greatest",
+        ),
+    ]
