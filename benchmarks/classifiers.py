@@ -30,7 +30,7 @@ CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
 )
-PATIENTS, WIDTH, SPLITS, EPOCHS, TURNS = 40, 1280, 4, 2, 5
+PATIENTS, WIDTH, SPLITS, EPOCHS, TURNS = 40, 1280, 4, 4, 5
 VIEWS = ("original", "horizontal", "vertical")
 
 
@@ -43,12 +43,12 @@ def measure() -> list[Row]:
     trained = splits[splits["role"] == "train"].groupby("split")["patient_id"]
     of_split = [np.flatnonzero(patients["patient_id"].isin(ids)) for _, ids in trained]
 
-    def suite() -> dict[str, Tensor]:
-        return train_suite(bags, patients, splits, mil, 0, fabric)[0]["state_dicts"][1]
+    def suite() -> None:
+        train_suite(bags, patients, splits, mil, 0, fabric)
 
-    def loop() -> dict[str, Tensor]:
-        states = [patient_by_patient(bags, p, mil, seed) for seed, p in enumerate(of_split)]
-        return states[0]
+    def loop() -> None:
+        for seed, numbers in enumerate(of_split):
+            patient_by_patient(bags, numbers, mil, seed)
 
     def padded() -> None:
         for seed, numbers in enumerate(of_split):
@@ -66,8 +66,13 @@ def measure() -> list[Row]:
         )
         torch.set_num_threads(threads)
 
-    ours, plain = suite(), loop()
-    far = max(float((ours[k] - plain[k]).abs().max()) for k in plain if k.endswith("weight"))
+    # After one epoch, since the suite keeps the best of several.
+    once = mil.model_copy(update={"epochs": 1})
+    ours = train_suite(bags, patients, splits, once, 0, fabric)[0]["state_dicts"][1]
+    plain = patient_by_patient(bags, of_split[0], once, 0)
+    apart = [(ours[k] - plain[k]).abs().flatten() for k in plain if k.endswith("weight")]
+    # Not the greatest: where a gradient is all but zero, Adam makes a full step of its rounding.
+    far = float(torch.cat(apart).median())
     seconds = time_in_turn(
         {
             "suite": suite,
@@ -79,8 +84,8 @@ def measure() -> list[Row]:
         TURNS,
     )
     what = (
-        f"{PATIENTS} patients, 3 views, width {WIDTH}, {SPLITS} splits, {EPOCHS} epochs; same "
-        f"weights but for rounding ({far:.0e})"
+        f"{PATIENTS} patients, 3 views, width {WIDTH}, {SPLITS} splits, {EPOCHS} epochs; after the "
+        f"first, weights differ by {far:.0e} (median)"
     )
     rows = [
         Row("classifier suite", "a plain loop over patients", "at least 1.3",
