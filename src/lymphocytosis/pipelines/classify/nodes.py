@@ -1,15 +1,14 @@
 """Nodes of the classify pipeline.
 
-`mil` is imported inside the nodes: registering pipelines must not wait for torch.
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
 """
+
+from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-from matplotlib.figure import Figure
-
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
+from lymphocytosis.pipelines.late import mpl, pa, pd
 
 
 def make_splits(
@@ -65,7 +64,7 @@ def train_classifiers(
     return train_suite(bags, patients, splits, mil, seed, start_fabric(compute))
 
 
-def plot_history(history: pd.DataFrame) -> Figure:
+def plot_history(history: pd.DataFrame) -> mpl.Figure:
     """Draw each classifier's loss and balanced accuracies; a dot marks the epoch kept.
 
     Args:
@@ -75,7 +74,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
         The figure, a row a split.
     """
     splits = history.groupby("split")
-    figure = Figure(figsize=(9, 2.1 * len(splits)), layout="constrained")
+    figure = mpl.Figure(figsize=(9, 2.1 * len(splits)), layout="constrained")
     axes = figure.subplots(len(splits), 2, squeeze=False, sharex=True)
     for (loss_axis, score_axis), (split, rows) in zip(axes, splits, strict=True):
         loss_axis.plot(rows["epoch"], rows["loss"])

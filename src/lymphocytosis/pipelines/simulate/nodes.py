@@ -1,16 +1,17 @@
-"""Nodes of the simulate pipeline."""
+"""Nodes of the simulate pipeline.
+
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
+"""
+
+from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from itertools import islice
 
-import pandas as pd
-from matplotlib.figure import Figure
-from PIL import Image
-
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.parameters import SimulationParameters
-from lymphocytosis.simulation.cohort import simulate_cohort
+from lymphocytosis.pipelines.late import mpl, pd
 
 # The contact sheet: patients of each class, and pictures of each patient.
 SHEET_PATIENTS = 3
@@ -28,13 +29,15 @@ def draw_cohort(
     Returns:
         The pictures' paths and bytes, drawn while they are saved; and the clinical table.
     """
+    from lymphocytosis.simulation.cohort import simulate_cohort
+
     table, pictures = simulate_cohort(simulation)
     return pictures, table
 
 
 def draw_contact_sheet(
     cohort_pictures: list[PictureFile], clinical_annotation: pd.DataFrame
-) -> Figure:
+) -> mpl.Figure:
     """Show cells of some reactive and some tumoral patients, a row a patient.
 
     Args:
@@ -44,13 +47,15 @@ def draw_contact_sheet(
     Returns:
         The figure.
     """
+    from PIL import Image
+
     label = clinical_annotation.set_index("ID")["LABEL"]
     rows = []
     for value, name in (("0", "reactive"), ("1", "tumoral")):
         for patient_id in islice(label.index[label == value], SHEET_PATIENTS):
             files = [file for file in cohort_pictures if file.patient_id == patient_id]
             rows.append((name, files[:SHEET_PICTURES]))
-    figure = Figure(figsize=(SHEET_PICTURES, 1.02 * len(rows)), layout="constrained")
+    figure = mpl.Figure(figsize=(SHEET_PICTURES, 1.02 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), SHEET_PICTURES, squeeze=False)
     for row, (name, files) in zip(axes, rows, strict=True):
         for axis in row:

@@ -1,21 +1,18 @@
 """Nodes of the ssl_pretrain pipeline.
 
-Encoders are imported inside the nodes: registering pipelines must not wait for torch.
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
 """
+
+from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from matplotlib.figure import Figure
-
-from lymphocytosis.imaging.store import CellImages, check_same_ingest
 from lymphocytosis.parameters import (
     ComputeParameters,
     EncoderParameters,
     PretextParameters,
 )
+from lymphocytosis.pipelines.late import mpl, np, npt, pd, store
 
 SHOWN = 4  # pictures in the reconstruction figure
 LOSSES = {
@@ -28,7 +25,7 @@ LOSSES = {
 
 
 def pretrain_encoder(
-    cell_images: CellImages,
+    cell_images: store.CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     encoder: EncoderParameters,
@@ -56,7 +53,7 @@ def pretrain_encoder(
     from lymphocytosis.encoders.pretrain import pretrain, untrained
     from lymphocytosis.encoders.tasks import build_task
 
-    check_same_ingest(cells, cell_images)
+    store.check_same_ingest(cells, cell_images)
     rows = rows_for_pretext(cells, patients, pretext.images)
     # Spread over the rows, and so over patients.
     shown = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows)), dtype=int)]
@@ -88,7 +85,7 @@ def rows_for_pretext(
     return np.sort(taken["row"].to_numpy(dtype=np.int64))
 
 
-def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Figure:
+def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> mpl.Figure:
     """Draw originals above what the task makes of them (paper, figures 3 and 4).
 
     That is: the autoencoder's reconstructions at two epochs; the two views that `simclr` and
@@ -102,7 +99,7 @@ def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Fi
         The figure.
     """
     k = len(shown_pictures["original"])
-    figure = Figure(figsize=(1.8 * k, 1.9 * len(shown_pictures)), layout="constrained")
+    figure = mpl.Figure(figsize=(1.8 * k, 1.9 * len(shown_pictures)), layout="constrained")
     axes = figure.subplots(len(shown_pictures), k, squeeze=False)
     for row, (title, pictures) in zip(axes, shown_pictures.items(), strict=True):
         for axis, picture in zip(row, pictures, strict=True):
@@ -112,7 +109,7 @@ def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Fi
     return figure
 
 
-def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParameters) -> Figure:
+def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParameters) -> mpl.Figure:
     """Draw the loss of each epoch.
 
     Args:
@@ -122,7 +119,7 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParame
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(5, 3), layout="constrained")
+    figure = mpl.Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot(pretrain_history["epoch"], pretrain_history["loss"])
     axis.set(xlabel="epoch", ylabel=LOSSES[pretext.name])
