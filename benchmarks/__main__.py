@@ -1,4 +1,4 @@
-"""`make bench`: run every benchmark, each in a process of its own, and print one table of ratios."""
+"""`make bench`: run every benchmark, each in its own process; print one table of ratios."""
 
 import argparse
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.side_by_side import Row
 
-MODULES = ()
-PEERS = ("torch", "kedro")
+MODULES = ("cold_start", "kedro_share")
+PEERS = ("torch", "kedro", "onnxruntime", "torchmil")
 
 
 def main() -> None:
@@ -20,13 +20,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", help=f"some of: {', '.join(MODULES)}; default: all")
     chosen = parser.parse_args().modules or MODULES
-    print(f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {_versions()}")
+    print(
+        f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {_versions()}"
+    )
     print("\n| path | measured against | ratio: median (middle half) | goal | note |")
     print("|---|---|---|---|---|", flush=True)
     for module in chosen:
         # A process each: threads, caches and memory of one leave the next alone.
         command = [sys.executable, "-c", _PRINT_ROWS.format(module=module)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
         if done.returncode:
             print(f"| {module} | did not run: see above | | | |", flush=True)
             continue
