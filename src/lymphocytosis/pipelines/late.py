@@ -1,7 +1,7 @@
 """Libraries that registering pipelines must not wait for: each is imported where it is first used.
 
 Kedro resolves the signatures of the nodes it is about to run, so a name in a signature has to lead
-to the library itself. Modules that take names from here begin with
+to the library itself, or to `Any`. Modules that take names from here begin with
 `from __future__ import annotations`: their signatures are not resolved before.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
     import pyarrow as pa
-    from matplotlib import figure as mpl
+    from matplotlib.figure import Figure
 
     from lymphocytosis.imaging import store
 else:
@@ -30,7 +30,7 @@ else:
     npt = _Late("numpy.typing")
     pd = _Late("pandas")
     pa = _Late("pyarrow")
-    mpl = _Late("matplotlib.figure")
+    Figure = Any
     store = _Late("lymphocytosis.imaging.store")
 
-__all__ = ["mpl", "np", "npt", "pa", "pd", "store"]
+__all__ = ["Figure", "np", "npt", "pa", "pd", "store"]

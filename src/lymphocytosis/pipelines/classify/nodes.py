@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
-from lymphocytosis.pipelines.late import mpl, pa, pd
+from lymphocytosis.pipelines.late import Figure, pa, pd
 
 
 def make_splits(
@@ -64,7 +64,7 @@ def train_classifiers(
     return train_suite(bags, patients, splits, mil, seed, start_fabric(compute))
 
 
-def plot_history(history: pd.DataFrame) -> mpl.Figure:
+def plot_history(history: pd.DataFrame) -> Figure:
     """Draw each classifier's loss and balanced accuracies; a dot marks the epoch kept.
 
     Args:
@@ -73,8 +73,10 @@ def plot_history(history: pd.DataFrame) -> mpl.Figure:
     Returns:
         The figure, a row a split.
     """
+    from matplotlib.figure import Figure
+
     splits = history.groupby("split")
-    figure = mpl.Figure(figsize=(9, 2.1 * len(splits)), layout="constrained")
+    figure = Figure(figsize=(9, 2.1 * len(splits)), layout="constrained")
     axes = figure.subplots(len(splits), 2, squeeze=False, sharex=True)
     for (loss_axis, score_axis), (split, rows) in zip(axes, splits, strict=True):
         loss_axis.plot(rows["epoch"], rows["loss"])

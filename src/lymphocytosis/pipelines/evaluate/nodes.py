@@ -17,7 +17,7 @@ from lymphocytosis.parameters import (
     SplitParameters,
 )
 from lymphocytosis.pipelines.embed.nodes import embed_cells
-from lymphocytosis.pipelines.late import mpl, pa, pd, store
+from lymphocytosis.pipelines.late import Figure, pa, pd, store
 from lymphocytosis.pipelines.sizes import SIZES, select_embedding
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 
@@ -216,23 +216,21 @@ def measure_evidence(
     return table, summary
 
 
-def plot_curves(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> mpl.Figure:
+def plot_curves(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
     """Draw ROC and precision-recall curves with their bands; see `figures`."""
     from lymphocytosis.pipelines.evaluate import figures
 
     return figures.plot_curves(nested_predictions, evaluation)
 
 
-def plot_calibration(
-    nested_predictions: pd.DataFrame, evaluation: EvaluationParameters
-) -> mpl.Figure:
+def plot_calibration(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
     """Draw observed against predicted shares of tumoral patients; see `figures`."""
     from lymphocytosis.pipelines.evaluate import figures
 
     return figures.plot_calibration(nested_predictions, evaluation)
 
 
-def plot_differences(evaluation: pd.DataFrame) -> mpl.Figure:
+def plot_differences(evaluation: pd.DataFrame) -> Figure:
     """Draw each method's paired difference from clinical values alone; see `figures`."""
     from lymphocytosis.pipelines.evaluate import figures
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.parameters import SimulationParameters
-from lymphocytosis.pipelines.late import mpl, pd
+from lymphocytosis.pipelines.late import Figure, pd
 
 # The contact sheet: patients of each class, and pictures of each patient.
 SHEET_PATIENTS = 3
@@ -37,7 +37,7 @@ def draw_cohort(
 
 def draw_contact_sheet(
     cohort_pictures: list[PictureFile], clinical_annotation: pd.DataFrame
-) -> mpl.Figure:
+) -> Figure:
     """Show cells of some reactive and some tumoral patients, a row a patient.
 
     Args:
@@ -47,6 +47,7 @@ def draw_contact_sheet(
     Returns:
         The figure.
     """
+    from matplotlib.figure import Figure
     from PIL import Image
 
     label = clinical_annotation.set_index("ID")["LABEL"]
@@ -55,7 +56,7 @@ def draw_contact_sheet(
         for patient_id in islice(label.index[label == value], SHEET_PATIENTS):
             files = [file for file in cohort_pictures if file.patient_id == patient_id]
             rows.append((name, files[:SHEET_PICTURES]))
-    figure = mpl.Figure(figsize=(SHEET_PICTURES, 1.02 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(SHEET_PICTURES, 1.02 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), SHEET_PICTURES, squeeze=False)
     for row, (name, files) in zip(axes, rows, strict=True):
         for axis in row:

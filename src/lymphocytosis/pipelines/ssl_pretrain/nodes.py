@@ -12,7 +12,7 @@ from lymphocytosis.parameters import (
     EncoderParameters,
     PretextParameters,
 )
-from lymphocytosis.pipelines.late import mpl, np, npt, pd, store
+from lymphocytosis.pipelines.late import Figure, np, npt, pd, store
 
 SHOWN = 4  # pictures in the reconstruction figure
 LOSSES = {
@@ -85,7 +85,7 @@ def rows_for_pretext(
     return np.sort(taken["row"].to_numpy(dtype=np.int64))
 
 
-def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> mpl.Figure:
+def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Figure:
     """Draw originals above what the task makes of them (paper, figures 3 and 4).
 
     That is: the autoencoder's reconstructions at two epochs; the two views that `simclr` and
@@ -98,8 +98,10 @@ def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> mp
     Returns:
         The figure.
     """
+    from matplotlib.figure import Figure
+
     k = len(shown_pictures["original"])
-    figure = mpl.Figure(figsize=(1.8 * k, 1.9 * len(shown_pictures)), layout="constrained")
+    figure = Figure(figsize=(1.8 * k, 1.9 * len(shown_pictures)), layout="constrained")
     axes = figure.subplots(len(shown_pictures), k, squeeze=False)
     for row, (title, pictures) in zip(axes, shown_pictures.items(), strict=True):
         for axis, picture in zip(row, pictures, strict=True):
@@ -109,7 +111,7 @@ def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> mp
     return figure
 
 
-def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParameters) -> mpl.Figure:
+def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParameters) -> Figure:
     """Draw the loss of each epoch.
 
     Args:
@@ -119,7 +121,9 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParame
     Returns:
         The figure.
     """
-    figure = mpl.Figure(figsize=(5, 3), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot(pretrain_history["epoch"], pretrain_history["loss"])
     axis.set(xlabel="epoch", ylabel=LOSSES[pretext.name])
