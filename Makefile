@@ -1,10 +1,11 @@
 # make demo: install, then run everything on a simulated cohort.
 # make test: install, then every check that CI makes.
+# make bench: install, then measure ratios against peers and limits.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install demo test format lock
+.PHONY: install demo test bench format lock
 
 install: .venv/installed
 
@@ -24,6 +25,9 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench: install
+	$(BIN)/python -m benchmarks
 
 format: install
 	$(BIN)/ruff check --fix

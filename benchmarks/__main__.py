@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.side_by_side import Row
 
-MODULES = ("embedding", "pretraining", "classifiers")
+MODULES = ("embedding", "pretraining", "classifiers", "kedro_share", "cold_start")
 PEERS = ("torch", "kedro", "onnxruntime", "torchmil")
 
 

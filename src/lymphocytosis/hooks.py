@@ -46,20 +46,22 @@ class ProjectHooks:
             return
         if "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures"):
             return  # the first node says so at once; no weights need be fetched for that
-        from lymphocytosis.compute import start_fabric
-        from lymphocytosis.encoders.encoder import check_name
-        from lymphocytosis.encoders.tasks import check_task
-        from lymphocytosis.encoders.weights import check_weights
-        from lymphocytosis.end_to_end.model import check_trainable
+        from lymphocytosis.encoders.checks import check_name, check_task, check_weights
 
         try:
-            start_fabric(self.parameters.compute)
+            # The other accelerators are there on every machine.
+            if self.parameters.compute.accelerator == "cuda":
+                from lymphocytosis.compute import start_fabric
+
+                start_fabric(self.parameters.compute)
             pretrains = {"autoencoder"} & pipeline.all_outputs()
             if self.parameters.evaluation.pretraining == "each_fold":
                 pretrains |= {"evaluation"} & pipeline.all_outputs()
             if pretrains:
                 check_task(self.parameters.encoder, self.parameters.pretext)
             if "pictures_classifiers" in pipeline.all_outputs():
+                from lymphocytosis.end_to_end.model import check_trainable
+
                 check_name(self.parameters.encoder.name)
                 check_weights(self.parameters.encoder)
                 check_trainable(self.parameters.mil)

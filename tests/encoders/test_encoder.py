@@ -3,9 +3,7 @@ import pytest
 import timm
 import torch
 
-from lymphocytosis.encoders import weights
-from lymphocytosis.encoders.encoder import Encoder, build_encoder, check_name
-from lymphocytosis.encoders.weights import check_weights, initial_state
+from lymphocytosis.encoders.encoder import Encoder, build_encoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
 
@@ -48,28 +46,8 @@ class TestFeatureMap:
         torch.testing.assert_close(encoder(images)[0, :, 2, 5], own[0, 2, 5])
 
 
-class TestRefusals:
-    def test_an_unknown_name_is_answered_with_near_ones(self):
-        with pytest.raises(UserError, match=r"encoder\.name.*eficientnet_b7.*efficientnet_b7"):
-            check_name("tf_eficientnet_b7")
-
-    def test_a_missing_file_is_refused_before_any_work(self, tmp_path):
-        missing = parameters(chosen=str(tmp_path / "none.pth"))
-        with pytest.raises(UserError, match=r"encoder\.weights.*none\.pth"):
-            check_weights(missing)
-
-    def test_without_the_hub_the_message_names_the_parameter(self, monkeypatch):
-        def unreachable(*args, **kwargs):
-            raise OSError("no route to host")
-
-        monkeypatch.setattr(weights.timm, "create_model", unreachable)
-        with pytest.raises(UserError, match=r"encoder\.weights is 'timm'.*no route.*'random'"):
-            initial_state(parameters(chosen="timm"), torch.nn.Identity())
-        with pytest.raises(UserError, match=r"encoder\.weights is 'timm'"):
-            check_weights(parameters(chosen="timm"))
-
-    def test_a_tag_chooses_weights_and_not_another_model(self):
-        check_name("tf_efficientnet_b7.aa_in1k")
+class TestTag:
+    def test_it_chooses_weights_and_not_another_model(self):
         with torch.device("meta"):
             assert Encoder("tf_efficientnet_b7.aa_in1k", 224).dim == 2560
 

@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,7 @@ from torch.nn import functional as F
 
 from lymphocytosis.encoders.pooled import build_pooled_encoder
 from lymphocytosis.encoders.pretrain import pretrain
-from lymphocytosis.encoders.tasks import build_task, check_task
+from lymphocytosis.encoders.tasks import build_task
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
@@ -152,29 +150,3 @@ class TestSameSeed:
         before = torch.get_rng_state()
         run(name, epochs=1)
         assert torch.equal(torch.get_rng_state(), before)
-
-
-class TestChecks:
-    @pytest.mark.parametrize("name", ["simclr", "vicreg"])
-    def test_without_lightly_the_message_says_what_to_install(
-        self, pretext_parameters, monkeypatch, name
-    ):
-        monkeypatch.setitem(sys.modules, "lightly", None)
-        with pytest.raises(UserError, match=rf"'{name}'.*pip install 'lymphocytosis\[ssl\]'"):
-            check_task(ENCODER, pretext_parameters(name=name))
-
-    @pytest.mark.parametrize("name", ["autoencoder", "frozen"])
-    def test_other_tasks_need_an_encoder_and_no_lightly(
-        self, pretext_parameters, monkeypatch, name
-    ):
-        monkeypatch.setitem(sys.modules, "lightly", None)
-        pretext = pretext_parameters(name=name)
-        check_task(ENCODER, pretext)
-        with pytest.raises(UserError, match=r"encoder\.weights.*none\.pth"):
-            check_task(ENCODER.model_copy(update={"weights": "none.pth"}), pretext)
-        with pytest.raises(UserError, match=r"encoder\.name.*'nothing'"):
-            check_task(ENCODER.model_copy(update={"name": "nothing"}), pretext)
-
-    def test_igpt_needs_neither(self, pretext_parameters):
-        nothing = ENCODER.model_copy(update={"name": "nothing", "weights": "none.pth"})
-        check_task(nothing, pretext_parameters(name="igpt"))

@@ -1,12 +1,12 @@
 """Any timm model as an encoder: a picture in, a feature map out."""
 
-import difflib
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from lymphocytosis.encoders.checks import check_name
 from lymphocytosis.encoders.weights import initial_state
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
@@ -67,21 +67,6 @@ class Encoder(nn.Module):
         if features.shape[3] == width and features.shape[1] != width:  # (B, h, w, dim)
             return features.permute(0, 3, 1, 2)
         return features
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that timm doesn't know.
-
-    Args:
-        name: `encoder.name`.
-
-    Raises:
-        UserError: timm has no such model; the message offers the nearest names.
-    """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"encoder.name: timm {timm.__version__} has no model {name!r}.{hint}")
 
 
 def build_encoder(parameters: EncoderParameters, image_size: int) -> Encoder:

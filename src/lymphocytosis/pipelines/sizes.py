@@ -1,9 +1,12 @@
 """The two embedding sizes: what classify and ensemble do for each of them."""
 
+from __future__ import annotations
+
 from functools import partial, update_wrapper
 
-import pyarrow as pa
 from kedro.pipeline import Pipeline, node, pipeline
+
+from lymphocytosis.pipelines.late import pa
 
 SIZES = ("large", "small")
 

@@ -1,17 +1,13 @@
 """Nodes of the bag_images pipeline (paper, section 2.1).
 
-`end_to_end` is imported inside the nodes: registering pipelines must not wait for torch.
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
 """
+
+from __future__ import annotations
 
 import logging
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from lymphocytosis.decision.results import describe, tabulate
-from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
-from lymphocytosis.imaging.store import CellImages, check_same_ingest
 from lymphocytosis.parameters import (
     BagImagesParameters,
     ComputeParameters,
@@ -20,12 +16,13 @@ from lymphocytosis.parameters import (
     MilParameters,
     View,
 )
+from lymphocytosis.pipelines.late import np, pd, store
 
 logger = logging.getLogger(__name__)
 
 
 def train_picture_classifiers(
-    cell_images: CellImages,
+    cell_images: store.CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     splits: pd.DataFrame,
@@ -57,7 +54,7 @@ def train_picture_classifiers(
     from lymphocytosis.end_to_end.bags import gather_pictures
     from lymphocytosis.end_to_end.training import train_picture_suite
 
-    check_same_ingest(cells, cell_images)
+    store.check_same_ingest(cells, cell_images)
     bags = gather_pictures(cell_images, cells, patients)
     fabric = start_fabric(compute)
     return train_picture_suite(
@@ -67,7 +64,7 @@ def train_picture_classifiers(
 
 def predict_from_pictures(
     picture_classifiers: dict[str, Any],
-    cell_images: CellImages,
+    cell_images: store.CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     splits: pd.DataFrame,
@@ -95,7 +92,7 @@ def predict_from_pictures(
     from lymphocytosis.end_to_end.prediction import predict_patients_by_pictures
     from lymphocytosis.mil.splits import numbers_of
 
-    check_same_ingest(cells, cell_images)
+    store.check_same_ingest(cells, cell_images)
     bags = gather_pictures(cell_images, cells, patients)
     test = (patients["subset"] == "test").to_numpy().nonzero()[0]
     asked = {
@@ -131,6 +128,9 @@ def tabulate_bag_images(
     Returns:
         A row a rule, in the form of the main results.
     """
+    from lymphocytosis.decision.results import describe, tabulate
+    from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
+
     statistics = summarise(out_of_fold)
     by_sa = f"bag-images SA ({ensemble.sa_variant})"
     results = tabulate(

@@ -2,7 +2,6 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from lymphocytosis.decision.rules import decide_by_average, summarise
 from lymphocytosis.pipelines.bag_images.nodes import (
     predict_from_pictures,
     tabulate_bag_images,
@@ -10,7 +9,12 @@ from lymphocytosis.pipelines.bag_images.nodes import (
 )
 from lymphocytosis.pipelines.classify.nodes import plot_history
 from lymphocytosis.pipelines.classify.pipeline import share_splits
-from lymphocytosis.pipelines.ensemble.nodes import apply_sa_rule, make_submission
+from lymphocytosis.pipelines.ensemble.nodes import (
+    apply_sa_rule,
+    average_predictions,
+    compute_statistics,
+    make_submission,
+)
 
 _MADE = (
     "classifiers", "history", "history_plot", "predictions", "out_of_fold", "cell_weights",
@@ -54,8 +58,15 @@ def create_pipeline() -> Pipeline:
                 outputs=["predictions", "out_of_fold", "cell_weights"],
                 tags="gpu",
             ),
-            node(summarise, inputs="predictions", outputs="statistics", name="compute_statistics"),
-            node(decide_by_average, inputs="statistics", outputs="avg", name="average_predictions"),
+            node(
+                compute_statistics,
+                inputs="predictions",
+                outputs="statistics",
+                name="compute_statistics",
+            ),
+            node(
+                average_predictions, inputs="statistics", outputs="avg", name="average_predictions"
+            ),
             node(apply_sa_rule, inputs=["statistics", "params:ensemble"], outputs="sa"),
             node(make_submission, inputs="avg", outputs="submission_avg", name="submit_avg"),
             node(make_submission, inputs="sa", outputs="submission_sa", name="submit_sa"),

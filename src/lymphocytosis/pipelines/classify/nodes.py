@@ -1,15 +1,14 @@
 """Nodes of the classify pipeline.
 
-`mil` is imported inside the nodes: registering pipelines must not wait for torch.
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
 """
+
+from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-from matplotlib.figure import Figure
-
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
+from lymphocytosis.pipelines.late import Figure, pa, pd
 
 
 def make_splits(
@@ -74,6 +73,8 @@ def plot_history(history: pd.DataFrame) -> Figure:
     Returns:
         The figure, a row a split.
     """
+    from matplotlib.figure import Figure
+
     splits = history.groupby("split")
     figure = Figure(figsize=(9, 2.1 * len(splits)), layout="constrained")
     axes = figure.subplots(len(splits), 2, squeeze=False, sharex=True)

@@ -1,23 +1,22 @@
-"""Nodes of the embed pipeline."""
+"""Nodes of the embed pipeline.
+
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-import pyarrow as pa
-
-from lymphocytosis.imaging.store import CellImages, check_same_ingest
-from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters
+from lymphocytosis.pipelines.late import np, npt, pa, pd, store
 
 # Few enough rows that one patient is read without the others, enough that a scan stays fast.
 ROWS_PER_GROUP = 1024
 
 
 def embed_cells(
-    cell_images: CellImages,
+    cell_images: store.CellImages,
     cells: pd.DataFrame,
     autoencoder: dict[str, Any],
     views: list[str],
@@ -39,8 +38,9 @@ def embed_cells(
     """
     from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, unpack
     from lymphocytosis.encoders.embed import embed_pictures
+    from lymphocytosis.imaging.views import view_of
 
-    check_same_ingest(cells, cell_images)
+    store.check_same_ingest(cells, cell_images)
     model, image = unpack(autoencoder)
     check_same_pictures(image, cell_images.image)
     taken = cells[cells["row"].notna()].set_index("row")[["patient_id", "image_id"]].sort_index()

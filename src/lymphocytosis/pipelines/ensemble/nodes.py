@@ -1,14 +1,15 @@
-"""Nodes of the ensemble pipeline."""
+"""Nodes of the ensemble pipeline.
+
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
+"""
+
+from __future__ import annotations
 
 import logging
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-
-from lymphocytosis.decision.results import describe, tabulate
-from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
 from lymphocytosis.parameters import ComputeParameters, EnsembleParameters
+from lymphocytosis.pipelines.late import pa, pd
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,24 @@ def predict(
     return predictions, out_of_fold, pd.concat([weights, weights_out_of_fold], ignore_index=True)
 
 
+def compute_statistics(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Describe each patient's predictions; see `summarise`."""
+    from lymphocytosis.decision.rules import summarise
+
+    return summarise(predictions)
+
+
+def average_predictions(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Decide by AVG; see `decide_by_average`."""
+    from lymphocytosis.decision.rules import decide_by_average
+
+    return decide_by_average(statistics)
+
+
 def apply_sa_rule(statistics: pd.DataFrame, ensemble: EnsembleParameters) -> pd.DataFrame:
     """Decide by SA, in the variant that the parameters name; see `decide_by_sa`."""
+    from lymphocytosis.decision.rules import decide_by_sa
+
     return decide_by_sa(statistics, ensemble.sa_variant)
 
 
@@ -93,6 +110,9 @@ def tabulate_results(
     Returns:
         A row a method, in the paper's order.
     """
+    from lymphocytosis.decision.results import describe, tabulate
+    from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
+
     small, large = summarise(small_out_of_fold), summarise(large_out_of_fold)
     sa = f"SA ({ensemble.sa_variant})"
     results = tabulate(

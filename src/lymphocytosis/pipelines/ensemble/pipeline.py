@@ -2,9 +2,10 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from lymphocytosis.decision.rules import decide_by_average, summarise
 from lymphocytosis.pipelines.ensemble.nodes import (
     apply_sa_rule,
+    average_predictions,
+    compute_statistics,
     make_submission,
     predict,
     tabulate_results,
@@ -46,8 +47,15 @@ def _one_size(size: str) -> Pipeline:
                 outputs=["predictions", "out_of_fold", "cell_weights"],
                 tags="gpu",
             ),
-            node(summarise, inputs="predictions", outputs="statistics", name="compute_statistics"),
-            node(decide_by_average, inputs="statistics", outputs="avg", name="average_predictions"),
+            node(
+                compute_statistics,
+                inputs="predictions",
+                outputs="statistics",
+                name="compute_statistics",
+            ),
+            node(
+                average_predictions, inputs="statistics", outputs="avg", name="average_predictions"
+            ),
             node(apply_sa_rule, inputs=["statistics", "params:ensemble"], outputs="sa"),
             node(make_submission, inputs="avg", outputs="submission_avg", name="submit_avg"),
             node(make_submission, inputs="sa", outputs="submission_sa", name="submit_sa"),

@@ -1,20 +1,13 @@
 """Nodes of the evaluate pipeline.
 
-`mil` and `encoders` are imported inside the nodes: registering pipelines must not wait for torch.
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
 """
+
+from __future__ import annotations
 
 import logging
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-
-from lymphocytosis.cohort.clinical import table_traces
-from lymphocytosis.decision.controls import predict_controls
-from lymphocytosis.decision.evidence import describe_evaluation, measure, outline, warn
-from lymphocytosis.decision.rules import decide_by_sa, summarise
-from lymphocytosis.decision.thresholds import threshold_for_sensitivity
-from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import (
     ComputeParameters,
     EncoderParameters,
@@ -24,6 +17,7 @@ from lymphocytosis.parameters import (
     SplitParameters,
 )
 from lymphocytosis.pipelines.embed.nodes import embed_cells
+from lymphocytosis.pipelines.late import Figure, pa, pd, store
 from lymphocytosis.pipelines.sizes import SIZES, select_embedding
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 
@@ -57,6 +51,9 @@ def predict_by_controls(
     evaluation: EvaluationParameters,
 ) -> pd.DataFrame:
     """Predict held-out patients without any picture; see `predict_controls`."""
+    from lymphocytosis.cohort.clinical import table_traces
+    from lymphocytosis.decision.controls import predict_controls
+
     return predict_controls(
         patients,
         table_traces(clinical_annotation),
@@ -68,7 +65,7 @@ def predict_by_controls(
 
 def predict_by_classifiers(
     embeddings: pa.Table,
-    cell_images: CellImages,
+    cell_images: store.CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     evaluation_folds: pd.DataFrame,
@@ -148,6 +145,9 @@ def join_predictions(
         method, repeat, fold, patient_id, person, label, probability, threshold (for a referral),
         decision (at 0.5), referral, sa_corrected and sa_as_printed (null for controls).
     """
+    from lymphocytosis.decision.rules import decide_by_sa, summarise
+    from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+
     label = patients.set_index("patient_id")["label"]
     tables = [control_predictions]
     keys = ["size", "system", "repeat", "fold"]
@@ -203,6 +203,8 @@ def measure_evidence(
     Returns:
         The evaluation table; and its summary in Markdown, warnings first.
     """
+    from lymphocytosis.decision.evidence import describe_evaluation, measure, outline, warn
+
     table = measure(
         nested_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
     )
@@ -212,6 +214,27 @@ def measure_evidence(
     for warning in warnings:
         logger.warning(warning)
     return table, summary
+
+
+def plot_curves(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+    """Draw ROC and precision-recall curves with their bands; see `figures`."""
+    from lymphocytosis.pipelines.evaluate import figures
+
+    return figures.plot_curves(nested_predictions, evaluation)
+
+
+def plot_calibration(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+    """Draw observed against predicted shares of tumoral patients; see `figures`."""
+    from lymphocytosis.pipelines.evaluate import figures
+
+    return figures.plot_calibration(nested_predictions, evaluation)
+
+
+def plot_differences(evaluation: pd.DataFrame) -> Figure:
+    """Draw each method's paired difference from clinical values alone; see `figures`."""
+    from lymphocytosis.pipelines.evaluate import figures
+
+    return figures.plot_differences(evaluation)
 
 
 def _what_encoder_saw(autoencoder: dict[str, Any], evaluation: EvaluationParameters) -> str:

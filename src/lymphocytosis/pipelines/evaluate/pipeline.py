@@ -2,15 +2,13 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from lymphocytosis.pipelines.evaluate.figures import (
-    plot_calibration,
-    plot_curves,
-    plot_differences,
-)
 from lymphocytosis.pipelines.evaluate.nodes import (
     join_predictions,
     make_folds,
     measure_evidence,
+    plot_calibration,
+    plot_curves,
+    plot_differences,
     predict_by_classifiers,
     predict_by_controls,
 )

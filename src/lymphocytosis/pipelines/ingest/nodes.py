@@ -1,15 +1,16 @@
-"""Nodes of the ingest pipeline."""
+"""Nodes of the ingest pipeline.
+
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
+"""
+
+from __future__ import annotations
 
 import logging
 from typing import Any
 
-import pandas as pd
-
-from lymphocytosis.cohort.clinical import read_patients
-from lymphocytosis.cohort.inventory import CELL_COLUMNS, count_cells, report_ingest
 from lymphocytosis.cohort.pictures import PictureFile
-from lymphocytosis.imaging.store import CellImages, PictureStream, decode_pictures
 from lymphocytosis.parameters import ClinicalParameters, ImageParameters
+from lymphocytosis.pipelines.late import pd, store
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +21,14 @@ def read_clinical_table(
     clinical: ClinicalParameters,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Turn the hospital's table into typed patients; see `read_patients`."""
+    from lymphocytosis.cohort.clinical import read_patients
+
     return read_patients(clinical_annotation, cohort_pictures, clinical.reference_date)
 
 
 def decode_cells(
     cohort_pictures: list[PictureFile], registered_patients: pd.DataFrame, image: ImageParameters
-) -> PictureStream:
+) -> store.PictureStream:
     """Decode every picture once, while the store is written.
 
     Args:
@@ -37,11 +40,11 @@ def decode_cells(
         The pictures, on their way into the store.
     """
     logger.info("decoding %d files of %d patients", len(cohort_pictures), len(registered_patients))
-    return PictureStream(image, decode_pictures(cohort_pictures, image))
+    return store.PictureStream(image, store.decode_pictures(cohort_pictures, image))
 
 
 def tabulate_cells(
-    cell_images: CellImages, registered_patients: pd.DataFrame, clinical_warnings: list[str]
+    cell_images: store.CellImages, registered_patients: pd.DataFrame, clinical_warnings: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Say which cells each patient has, and what was left out.
 
@@ -53,6 +56,8 @@ def tabulate_cells(
     Returns:
         patients, cells and the ingest report.
     """
+    from lymphocytosis.cohort.inventory import CELL_COLUMNS, count_cells, report_ingest
+
     records = cell_images.records
     patients = count_cells(registered_patients, records)
     report = report_ingest(

@@ -1,16 +1,17 @@
-"""Nodes of the simulate pipeline."""
+"""Nodes of the simulate pipeline.
+
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
+"""
+
+from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from itertools import islice
 
-import pandas as pd
-from matplotlib.figure import Figure
-from PIL import Image
-
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.parameters import SimulationParameters
-from lymphocytosis.simulation.cohort import simulate_cohort
+from lymphocytosis.pipelines.late import Figure, pd
 
 # The contact sheet: patients of each class, and pictures of each patient.
 SHEET_PATIENTS = 3
@@ -28,6 +29,8 @@ def draw_cohort(
     Returns:
         The pictures' paths and bytes, drawn while they are saved; and the clinical table.
     """
+    from lymphocytosis.simulation.cohort import simulate_cohort
+
     table, pictures = simulate_cohort(simulation)
     return pictures, table
 
@@ -44,6 +47,9 @@ def draw_contact_sheet(
     Returns:
         The figure.
     """
+    from matplotlib.figure import Figure
+    from PIL import Image
+
     label = clinical_annotation.set_index("ID")["LABEL"]
     rows = []
     for value, name in (("0", "reactive"), ("1", "tumoral")):

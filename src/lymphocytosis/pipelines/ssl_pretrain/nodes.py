@@ -1,21 +1,18 @@
 """Nodes of the ssl_pretrain pipeline.
 
-Encoders are imported inside the nodes: registering pipelines must not wait for torch.
+Other rooms are imported inside the nodes: registering pipelines must not wait for libraries.
 """
+
+from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from matplotlib.figure import Figure
-
-from lymphocytosis.imaging.store import CellImages, check_same_ingest
 from lymphocytosis.parameters import (
     ComputeParameters,
     EncoderParameters,
     PretextParameters,
 )
+from lymphocytosis.pipelines.late import Figure, np, npt, pd, store
 
 SHOWN = 4  # pictures in the reconstruction figure
 LOSSES = {
@@ -28,7 +25,7 @@ LOSSES = {
 
 
 def pretrain_encoder(
-    cell_images: CellImages,
+    cell_images: store.CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     encoder: EncoderParameters,
@@ -56,7 +53,7 @@ def pretrain_encoder(
     from lymphocytosis.encoders.pretrain import pretrain, untrained
     from lymphocytosis.encoders.tasks import build_task
 
-    check_same_ingest(cells, cell_images)
+    store.check_same_ingest(cells, cell_images)
     rows = rows_for_pretext(cells, patients, pretext.images)
     # Spread over the rows, and so over patients.
     shown = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows)), dtype=int)]
@@ -101,6 +98,8 @@ def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Fi
     Returns:
         The figure.
     """
+    from matplotlib.figure import Figure
+
     k = len(shown_pictures["original"])
     figure = Figure(figsize=(1.8 * k, 1.9 * len(shown_pictures)), layout="constrained")
     axes = figure.subplots(len(shown_pictures), k, squeeze=False)
@@ -122,6 +121,8 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParame
     Returns:
         The figure.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot(pretrain_history["epoch"], pretrain_history["loss"])

@@ -1,0 +1,36 @@
+"""Libraries that registering pipelines must not wait for: each is imported where it is first used.
+
+Kedro resolves the signatures of the nodes it is about to run, so a name in a signature has to lead
+to the library itself, or to `Any`. Modules that take names from here begin with
+`from __future__ import annotations`: their signatures are not resolved before.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+
+class _Late(ModuleType):
+    """Stands for a module, which is imported when an attribute is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self.__name__), name)
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+    from lymphocytosis.imaging import store
+else:
+    np = _Late("numpy")
+    npt = _Late("numpy.typing")
+    pd = _Late("pandas")
+    pa = _Late("pyarrow")
+    Figure = Any
+    store = _Late("lymphocytosis.imaging.store")
+
+__all__ = ["Figure", "np", "npt", "pa", "pd", "store"]
