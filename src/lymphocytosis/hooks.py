@@ -1,9 +1,15 @@
 """What happens around a run: parameters are checked first, and errors are shown plainly."""
 
+import errno
 import logging
+import os
+import platform
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
+from filelock import FileLock, Timeout
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
@@ -13,14 +19,19 @@ from kedro.validation.exceptions import DataValidationError
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import Parameters, check_parameters
+from lymphocytosis.whole_files import remove_parts
 
 logger = logging.getLogger(__name__)
+
+# A disk that is full, or may not be written to.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class ProjectHooks:
     """The project's hooks."""
 
     parameters: Parameters
+    lock: FileLock
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -42,10 +53,13 @@ class ProjectHooks:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Refuse, before any work, what can't be had: inputs, an encoder, its weights, a device."""
         _check_inputs(pipeline, catalog)
-        if not pipeline.only_nodes_with_tags("gpu").nodes:
-            return
-        if "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures"):
-            return  # the first node says so at once; no weights need be fetched for that
+        # Without the pictures the first node says so at once; no weights need be fetched for that.
+        waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
+        if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
+            self._check_encoder(pipeline)
+        self.lock = _lock(Path(self.parameters.workspace))
+
+    def _check_encoder(self, pipeline: Pipeline) -> None:
         from lymphocytosis.encoders.checks import check_name, check_task, check_weights
 
         try:
@@ -69,8 +83,13 @@ class ProjectHooks:
             raise click.ClickException(str(error)) from error
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Say where the run's files are."""
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Say where the run's files are; its finished parts are not needed any more."""
+        for entry in pipeline.inputs():
+            if entry.endswith("_progress"):
+                catalog.load(entry).clear()
         logger.info(
             "done: tables and figures are under %s/08_reporting, all else under %s, "
             "each in a folder named %s",
@@ -78,15 +97,47 @@ class ProjectHooks:
             self.parameters.workspace,
             run_params["run_id"],
         )
+        self.lock.release()
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Show an error that the user can mend by its message alone, without a traceback."""
+        self.lock.release()
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, UserError | DataValidationError):
                 raise click.ClickException(str(cause)) from error
-            cause = cause.__cause__
+            if isinstance(cause, OSError) and cause.errno in _DISK:
+                raise click.ClickException(
+                    f"The disk does not take what the run writes: {cause}. What was saved before "
+                    "is whole. Make room, or give another workspace by --params=workspace=...; "
+                    "in the same one, the same command goes on from what is finished."
+                ) from error
+            cause = cause.__cause__ or cause.__context__
+
+
+def _lock(workspace: Path) -> FileLock:
+    """Keep other runs out of the workspace; clear up after one that was killed."""
+    note = workspace / ".run.txt"
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(workspace / ".run.lock")
+        lock.acquire(blocking=False)
+        # The system frees the lock of a process that was killed; its temporary files are left.
+        remove_parts(workspace)
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        note.write_text(f"process {os.getpid()} on {platform.node()}, since {since}")
+    except Timeout:
+        raise click.ClickException(
+            f"Another run is at work in {workspace}: {note.read_text()}. Wait until it ends, or "
+            "give this one a workspace of its own by --params=workspace=..."
+        ) from None
+    except OSError as error:
+        raise click.ClickException(
+            f"The workspace {workspace} can't be written to: {error}. Give another one by "
+            "--params=workspace=..."
+        ) from error
+    return lock
 
 
 def _check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:

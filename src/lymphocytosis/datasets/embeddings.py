@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
-from lymphocytosis.datasets.whole_files import appearing_whole
 from lymphocytosis.errors import UserError
+from lymphocytosis.whole_files import appearing_whole
 
 COLUMNS = ["patient_id", "image_id", "view", "large", "small"]
 

@@ -8,7 +8,7 @@ from kedro.io import DatasetError, Version
 from kedro_datasets._typing import ImagePreview
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
-from lymphocytosis.datasets.whole_files import appearing_whole
+from lymphocytosis.whole_files import appearing_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

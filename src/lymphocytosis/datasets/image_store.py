@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.lib import format as npy
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
-from lymphocytosis.datasets.whole_files import appearing_whole
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.store import CellImages, PictureStream
 from lymphocytosis.parameters import ImageParameters
+from lymphocytosis.whole_files import appearing_whole
 
 
 class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):

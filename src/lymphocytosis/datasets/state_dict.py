@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
-from lymphocytosis.datasets.whole_files import appearing_whole
+from lymphocytosis.whole_files import appearing_whole
 
 
 class StateDictDataset(VersionedPathDataset[dict[str, Any], dict[str, Any]]):

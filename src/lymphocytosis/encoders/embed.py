@@ -1,6 +1,8 @@
 """Embedding every picture in every view (paper, section 2.1.2)."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,58 @@ from lymphocytosis.compute import start_fabric
 from lymphocytosis.encoders.backend import fastest_embed
 from lymphocytosis.encoders.checkpoint import Embedder
 from lymphocytosis.parameters import ComputeParameters
+from lymphocytosis.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 Images = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
 ViewOf = Callable[[Images, Any], Images]
+
+
+def embed_in_shards(
+    embedder: Embedder,
+    images: Images,
+    rows: npt.NDArray[np.int64],
+    views: Sequence[str],
+    view_of: ViewOf,
+    compute: ComputeParameters,
+    progress: Progress,
+    least: int,
+) -> Iterator[tuple[npt.NDArray[np.int64], Vectors, Vectors]]:
+    """Embed pictures shard by shard; after a kill, go on after the last shard that was finished.
+
+    Args:
+        embedder: as `embed_pictures` takes it, and so the next five.
+        images: (n, S, S, 3) uint8, the image store.
+        rows: (m,) rows of `images` to embed.
+        views: the views, in the order of the results.
+        view_of: shows pictures (b, S, S, 3) uint8 in a view.
+        compute: the block `compute` of the parameters.
+        progress: where each shard is kept.
+        least: embeddings in a shard, rounded up to whole batches: batches, and so bits, are the
+            same whether the work was broken off or not.
+
+    Yields:
+        The rows of a shard (b,); f_large (b, v, D) and f_small (b, v, d), float32.
+    """
+    batches = -(-least // (len(views) * compute.embed_batch_size))
+    step = batches * compute.embed_batch_size
+    shards = np.split(rows, range(step, len(rows), step))
+    done = 0
+    while done < len(shards) and (kept := progress.values(f"shard-{done}")):
+        yield shards[done], kept["large"].numpy(), kept["small"].numpy()
+        done += 1
+    if done:
+        logger.info("embedding goes on after shard %d of %d", done, len(shards))
+    rest = np.concatenate([*shards[done:], rows[:0]])
+    embedded = embed_pictures(embedder, images, rest, views, view_of, compute)
+    for number, shard in enumerate(shards[done:], start=done):
+        parts = list(islice(embedded, -(-len(shard) // compute.embed_batch_size)))
+        large, small = (np.concatenate(vectors) for vectors in list(zip(*parts, strict=True))[1:])
+        values = {"large": torch.from_numpy(large), "small": torch.from_numpy(small)}
+        progress.save_values(f"shard-{number}", values)
+        yield shard, large, small
 
 
 @torch.inference_mode()

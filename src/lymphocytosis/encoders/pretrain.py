@@ -18,10 +18,14 @@ from lymphocytosis.encoders.autoencoder import AutoEncoder, to_unit
 from lymphocytosis.encoders.encoder import build_encoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 Images = npt.NDArray[np.uint8]
+
+# Batches after which the losses are looked at: on a GPU each look waits for it.
+_LOOK = 50
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,9 @@ def pretrain(
     pretext: PretextParameters,
     compute: ComputeParameters,
     seed: int,
+    progress: Progress,
 ) -> Pretraining:
-    """Train on a pretext task.
+    """Train on a pretext task; after a kill, go on after the last epoch that ended.
 
     Args:
         task: with its initial weights.
@@ -112,14 +117,18 @@ def pretrain(
         pretext: the block `pretext` of the parameters.
         compute: the block `compute` of the parameters.
         seed: of the order of pictures and of what is done to them.
+        progress: where each epoch is kept: weights, the optimiser's state, the random state.
 
     Returns:
         Weights, history and pictures to show.
 
     Raises:
-        UserError: the loss is no longer a finite number.
+        UserError: the loss is no longer a finite number; the last good epoch is kept.
     """
     fabric = start_fabric(compute)
+    kept = progress.values("epoch")
+    if kept:
+        task.module.load_state_dict(kept["module"])
     # Fused: the same update in one pass over the weights.
     optimizer = torch.optim.Adam(task.module.parameters(), lr=pretext.learning_rate, fused=True)
     model, optimizer = fabric.setup(task.module, optimizer)
@@ -127,14 +136,20 @@ def pretrain(
     losses: list[float] = []
     best: dict[str, Tensor] = {}
     pictures = {"original": np.array(images[shown])}
-    for epoch in range(1, pretext.epochs + 1):
+    if kept:
+        optimizer.load_state_dict(kept["optimizer"])
+        generator.set_state(kept["generator"])
+        losses, best = kept["losses"], kept["best"]
+        pictures = {title: drawn.numpy() for title, drawn in kept["pictures"].items()}
+        logger.info("pretraining goes on after epoch %d of %d", len(losses), pretext.epochs)
+    for epoch in range(len(losses) + 1, pretext.epochs + 1):
         model.train()
         order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
         batches = list(order.split(pretext.batch_size))
         if task.views > 1 and len(batches) > 1 and len(batches[-1]) == 1:
             # A task that compares pictures has nothing to compare a single one with.
             batches[-2:] = [torch.cat(batches[-2:])]
-        total = torch.zeros((), device=fabric.device)
+        of_batches = []
         # disable=None: no bar where there is no terminal.
         for batch in tqdm(batches, f"epoch {epoch}/{pretext.epochs}", leave=False, disable=None):
             pixels = torch.from_numpy(images[batch.numpy()])
@@ -146,13 +161,26 @@ def pretrain(
             optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()
-            total += loss.detach()
-        losses.append(_finite(float(total) / len(batches), epoch))
+            of_batches.append(loss.detach())
+            if len(of_batches) % _LOOK == 0:
+                _mean(of_batches, epoch)
+        losses.append(_mean(of_batches, epoch))
         logger.info("pretraining: epoch %d of %d, loss %.6g", epoch, pretext.epochs, losses[-1])
         if pretext.keep == "best" and losses[-1] == min(losses):
             best = _copy_of_state(task.kept)
         if epoch in (min(pretext.early_epoch, pretext.epochs), pretext.epochs):
             pictures |= _show(task, model, fabric, pictures["original"], epoch)
+        progress.save_values(
+            "epoch",
+            {
+                "module": task.module.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "losses": losses,
+                "best": best,
+                "pictures": {title: torch.from_numpy(drawn) for title, drawn in pictures.items()},
+            },
+        )
     return Pretraining(
         state=best or _copy_of_state(task.kept),
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),
@@ -160,13 +188,16 @@ def pretrain(
     )
 
 
-def _finite(loss: float, epoch: int) -> float:
-    if not np.isfinite(loss):
+def _mean(losses: list[Tensor], epoch: int) -> float:
+    of_batches = torch.stack(losses).double().cpu().numpy()
+    if not np.isfinite(of_batches).all():
+        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
         raise UserError(
-            f"Pretraining stopped: the loss of epoch {epoch} is {loss}. "
-            "Lower pretext.learning_rate, or set compute.precision to 32-true."
+            f"Pretraining stopped: the loss of epoch {epoch}, batch {wrong + 1} is "
+            f"{of_batches[wrong]}. Lower pretext.learning_rate, or set compute.precision to "
+            "32-true."
         )
-    return loss
+    return float(of_batches.mean())
 
 
 def _copy_of_state(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
 from lymphocytosis.mil.training import Floats, balanced_accuracy, in_batches
 from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters, View
+from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -169,8 +170,9 @@ def train_picture_suite(
     views: Sequence[View],
     seed: int,
     fabric: Fabric,
+    progress: Progress,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train one model for each split.
+    """Train one model for each split; after a kill, go on with those that are not finished.
 
     Args:
         bags: every bag; patients are numbered as in `patients`.
@@ -182,6 +184,7 @@ def train_picture_suite(
         views: the views in which validation patients are predicted.
         seed: of the first split's model; each further one adds 1.
         fabric: device and precision.
+        progress: where each finished model is kept.
 
     Returns:
         The models as plain values: parameters, and a state dict for each split; and their
@@ -200,13 +203,20 @@ def train_picture_suite(
     states: dict[int, Any] = {}
     histories = []
     for split in sorted(splits["split"].unique()):
-        logger.info("bag-images: split %s", split)
-        train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
-        own_seed = seed + len(states)
-        model = build_picture_classifier(encoder, mil, image.size, bag_images.chunk, own_seed)
-        states[int(split)], history = train_picture_classifier(
-            model, bags, train, validation, views, mil, bag_images, own_seed, fabric
-        )
+        state, history = progress.values(f"split-{split}"), progress.table(f"split-{split}")
+        if state is None or history is None:
+            logger.info("bag-images: split %s", split)
+            train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
+            own_seed = seed + len(states)
+            model = build_picture_classifier(encoder, mil, image.size, bag_images.chunk, own_seed)
+            state, history = train_picture_classifier(
+                model, bags, train, validation, views, mil, bag_images, own_seed, fabric
+            )
+            progress.save_table(f"split-{split}", history)
+            progress.save_values(f"split-{split}", state)
+        else:
+            logger.info("bag-images: split %s was finished before", split)
+        states[int(split)] = state
         histories.append(history.assign(split=split))
     parameters = {
         "encoder": encoder.model_dump(mode="json"),

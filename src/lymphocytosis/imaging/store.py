@@ -82,6 +82,19 @@ def decode_pictures(
             yield from pool.map(partial(_decode_file, image=image), files[start : start + _AHEAD])
 
 
+def fingerprint(images: CellImages) -> str:
+    """Tell stores apart by the files they hold and how these were shaped.
+
+    Args:
+        images: the image store.
+
+    Returns:
+        A SHA-256 digest, in hexadecimal.
+    """
+    files = images.records[["patient_id", "image_id", "sha256", "row"]].to_csv(index=False)
+    return sha256((files + images.image.model_dump_json()).encode()).hexdigest()
+
+
 def check_same_ingest(cells: pd.DataFrame, images: CellImages) -> None:
     """Refuse a table of cells that is not of this store: its rows would show other cells.
 

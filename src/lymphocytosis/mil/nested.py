@@ -1,5 +1,6 @@
 """Nested cross-validation of the classifiers: everything but the embedding inside each fold."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,9 @@ from lymphocytosis.mil.splits import draw_splits, labelled, numbers_of
 from lymphocytosis.mil.training import train_suite
 from lymphocytosis.mil.whitening import fit_whitening, whiten
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
+from lymphocytosis.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 # What is compared: the classifier's inputs, and whether it learns from the true labels.
 SYSTEMS = {
@@ -44,7 +48,12 @@ class Recipe:
 
 
 def predict_held_out(
-    bags: Bags, patients: pd.DataFrame, folds: pd.DataFrame, recipe: Recipe, title: str
+    bags: Bags,
+    patients: pd.DataFrame,
+    folds: pd.DataFrame,
+    recipe: Recipe,
+    title: str,
+    progress: Progress,
 ) -> pd.DataFrame:
     """Train and predict every system in every fold; the held-out patients touch nothing.
 
@@ -56,7 +65,8 @@ def predict_held_out(
         patients: patient_id, subset, label, and others.
         folds: repeat, fold, patient_id: who is held out when.
         recipe: what is trained.
-        title: of the progress bar.
+        title: of the progress bar, and of the parts that are kept.
+        progress: where each finished fold is kept.
 
     Returns:
         system, repeat, fold, role, patient_id, split, view, probability. Role `held_out`: the
@@ -67,15 +77,26 @@ def predict_held_out(
     on_cpu = start_fabric(recipe.compute).device.type == "cpu"
     instances = bags.instances.numpy()
     rest = replace(bags, instances=torch.empty(0))
-    grouped = folds.groupby(["repeat", "fold"])["patient_id"]
+    held_out_of = dict(list(folds.groupby(["repeat", "fold"])["patient_id"]))
+    tables = {
+        (repeat, fold): progress.table(f"{title}-repeat-{repeat}-fold-{fold}")
+        for repeat, fold in held_out_of
+    }
+    missing = [key for key, table in tables.items() if table is None]
+    if len(missing) < len(tables):
+        logger.info("%s: %d of %d folds were finished before", title,
+                    len(tables) - len(missing), len(tables))  # fmt: skip
     results = Parallel(n_jobs=cpu_count() if on_cpu else 1, return_as="generator")(
         delayed(_predict_fold)(
-            instances, rest, patients, set(held_out), repeat, fold, recipe, on_cpu
+            instances, rest, patients, set(held_out_of[key]), *key, recipe, on_cpu
         )
-        for (repeat, fold), held_out in grouped
+        for key in missing
     )
-    bar = tqdm(results, title, total=grouped.ngroups, leave=False, disable=None)
-    return pd.concat(list(bar), ignore_index=True)
+    bar = tqdm(results, title, total=len(missing), leave=False, disable=None)
+    for (repeat, fold), table in zip(missing, bar, strict=True):
+        progress.save_table(f"{title}-repeat-{repeat}-fold-{fold}", table)
+        tables[repeat, fold] = table
+    return pd.concat(tables.values(), ignore_index=True)
 
 
 def _predict_fold(
@@ -115,7 +136,8 @@ def _predict_fold(
         fabric = start_fabric(recipe.compute)
         blind = replace(bags, label=hidden)
         chosen = mil.model_copy(update={"inputs": inputs})
-        content, _ = train_suite(blind, patients, splits, chosen, seed, fabric)
+        nothing = Progress(None)  # a fold is kept whole
+        content, _ = train_suite(blind, patients, splits, chosen, seed, fabric, nothing)
         suite, blind = load_classifiers(content, blind, splits)
         roles: Mapping[str, dict[int, Any]] = {
             "held_out": dict.fromkeys(suite, asked),

@@ -21,6 +21,7 @@ from lymphocytosis.mil.logistic import LogisticClassifier
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
 from lymphocytosis.mil.whitening import fit_whitening, whiten
 from lymphocytosis.parameters import MilParameters
+from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -284,8 +285,9 @@ def train_suite(
     mil: MilParameters,
     seed: int,
     fabric: Fabric,
+    progress: Progress,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train one classifier for each split.
+    """Train one classifier for each split; after a kill, go on with those that are not finished.
 
     On a CPU the splits are trained side by side, one thread each: matrices of this size keep one
     thread busier than two. So the result does not depend on the number of cores.
@@ -297,6 +299,7 @@ def train_suite(
         mil: the block `mil` of the parameters.
         seed: of the first split's classifier; each further one adds 1.
         fabric: device and precision.
+        progress: where each finished classifier is kept.
 
     Returns:
         The classifiers as plain values: parameters, whitening (empty where the parameters ask for
@@ -312,12 +315,20 @@ def train_suite(
     on_cpu = fabric.device.type == "cpu"
 
     def train_one(place: int, split: int) -> tuple[dict[str, Any], pd.DataFrame]:
+        state, history = progress.values(f"split-{split}"), progress.table(f"split-{split}")
+        if state is not None and history is not None:
+            logger.info("split %s was finished before", split)
+            return state, history
         if on_cpu:
             torch.set_num_threads(1)
         train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
         if mil.classifier == "logistic":
-            return fit_logistic(bags, train, validation, mil, fabric)
-        return train_classifier(bags, train, validation, mil, seed + place, fabric)
+            state, history = fit_logistic(bags, train, validation, mil, fabric)
+        else:
+            state, history = train_classifier(bags, train, validation, mil, seed + place, fabric)
+        progress.save_table(f"split-{split}", history)
+        progress.save_values(f"split-{split}", state)
+        return state, history
 
     numbers = sorted(int(split) for split in splits["split"].unique())
     side_by_side = Parallel(threads if on_cpu else 1, prefer="threads", return_as="generator")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial, update_wrapper
+from hashlib import sha256
 
 from kedro.pipeline import Pipeline, node, pipeline
 
@@ -44,3 +45,22 @@ def select_size(size: str) -> Pipeline:
         outputs={"size_embeddings": f"{size}_embeddings"},
         tags=["classify", "ensemble"],
     )
+
+
+def fingerprint(embeddings: pa.Table) -> str:
+    """Tell one table of embeddings from another.
+
+    Args:
+        embeddings: any of its columns.
+
+    Returns:
+        A SHA-256 digest of all values, in hexadecimal, however the table is cut into chunks.
+    """
+    digest = sha256(repr(embeddings.column_names).encode())
+    for name in embeddings.column_names:
+        for chunk in embeddings[name].chunks:
+            if pa.types.is_fixed_size_list(chunk.type):
+                digest.update(chunk.flatten().to_numpy())
+            else:
+                digest.update("".join(f"{value}\n" for value in chunk.to_pylist()).encode())
+    return digest.hexdigest()

@@ -17,6 +17,7 @@ from lymphocytosis.parameters import (
     View,
 )
 from lymphocytosis.pipelines.late import np, pd, store
+from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def train_picture_classifiers(
     views: list[View],
     compute: ComputeParameters,
     seed: int,
+    progress: Progress,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train an encoder and a classifier as one for each split, a bag being a patient's pictures.
 
@@ -46,6 +48,7 @@ def train_picture_classifiers(
         views: original, horizontal, vertical.
         compute: the block `compute`.
         seed: of weights, dropout, the order of bags, flips and turns.
+        progress: where each finished model is kept until the run ends well.
 
     Returns:
         The packed state dicts; and the history of each model.
@@ -57,8 +60,21 @@ def train_picture_classifiers(
     store.check_same_ingest(cells, cell_images)
     bags = gather_pictures(cell_images, cells, patients)
     fabric = start_fabric(compute)
+    progress.begin(
+        {
+            "the pictures": store.fingerprint(cell_images),
+            "the table of patients": patients.to_csv(),
+            "the splits": splits.to_csv(),
+            "the parameters encoder": encoder,
+            "the parameters mil": mil,
+            "the parameters bag_images": bag_images,
+            "the parameter views": views,
+            "the parameters compute": compute,
+            "the parameter seed": seed,
+        }
+    )
     return train_picture_suite(
-        bags, patients, splits, encoder, mil, bag_images, views, seed, fabric
+        bags, patients, splits, encoder, mil, bag_images, views, seed, fabric, progress
     )
 
 

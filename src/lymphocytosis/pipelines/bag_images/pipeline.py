@@ -39,6 +39,7 @@ def create_pipeline() -> Pipeline:
                     "params:views",
                     "params:compute",
                     "params:seed",
+                    "progress",
                 ],
                 outputs=["classifiers", "history"],
                 tags="gpu",
@@ -77,7 +78,8 @@ def create_pipeline() -> Pipeline:
             ),
         ],
         namespace="pictures",
-        inputs={"cell_images", "cells", "patients", "splits"},
+        inputs={name: name for name in ("cell_images", "cells", "patients", "splits")}
+        | {"progress": "pictures_progress"},
         outputs={name: f"pictures_{name}" for name in _MADE}
         | {f"submission_{rule}": f"submission_pictures_{rule}" for rule in ("avg", "sa")}
         | {"bag_images_results": "bag_images_results"},

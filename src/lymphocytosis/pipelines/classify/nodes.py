@@ -9,6 +9,8 @@ from typing import Any
 
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
 from lymphocytosis.pipelines.late import Figure, pa, pd
+from lymphocytosis.pipelines.sizes import fingerprint
+from lymphocytosis.progress import Progress
 
 
 def make_splits(
@@ -42,6 +44,7 @@ def train_classifiers(
     mil: MilParameters,
     compute: ComputeParameters,
     seed: int,
+    progress: Progress,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train a classifier for each split (paper, section 3.2).
 
@@ -52,6 +55,7 @@ def train_classifiers(
         mil: the block `mil` of the parameters.
         compute: the block `compute`.
         seed: of weights, dropout and the order of bags.
+        progress: where each finished classifier is kept until the run ends well.
 
     Returns:
         The packed state dicts; and the history of each classifier.
@@ -61,7 +65,17 @@ def train_classifiers(
     from lymphocytosis.mil.training import train_suite
 
     bags = gather_bags(embeddings, patients)
-    return train_suite(bags, patients, splits, mil, seed, start_fabric(compute))
+    progress.begin(
+        {
+            "the embeddings": fingerprint(embeddings),
+            "the table of patients": patients.to_csv(),
+            "the splits": splits.to_csv(),
+            "the parameters mil": mil,
+            "the parameters compute": compute,
+            "the parameter seed": seed,
+        }
+    )
+    return train_suite(bags, patients, splits, mil, seed, start_fabric(compute), progress)
 
 
 def plot_history(history: pd.DataFrame) -> Figure:

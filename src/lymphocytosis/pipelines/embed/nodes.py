@@ -10,6 +10,7 @@ from typing import Any
 
 from lymphocytosis.parameters import ComputeParameters
 from lymphocytosis.pipelines.late import np, npt, pa, pd, store
+from lymphocytosis.progress import Progress
 
 # Few enough rows that one patient is read without the others, enough that a scan stays fast.
 ROWS_PER_GROUP = 1024
@@ -21,6 +22,7 @@ def embed_cells(
     autoencoder: dict[str, Any],
     views: list[str],
     compute: ComputeParameters,
+    progress: Progress,
 ) -> Iterator[pa.Table]:
     """Compute the large and the small embedding of every cell in every view.
 
@@ -30,6 +32,7 @@ def embed_cells(
         autoencoder: the packed state dict.
         views: original, horizontal, vertical.
         compute: the block `compute` of the parameters.
+        progress: where each table is kept until the run ends well.
 
     Returns:
         Tables of some 1,024 rows, computed while they are saved: patient_id, image_id, view,
@@ -37,7 +40,7 @@ def embed_cells(
         autoencoder.
     """
     from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, unpack
-    from lymphocytosis.encoders.embed import embed_pictures
+    from lymphocytosis.encoders.embed import embed_in_shards
     from lymphocytosis.imaging.views import view_of
 
     store.check_same_ingest(cells, cell_images)
@@ -45,13 +48,22 @@ def embed_cells(
     check_same_pictures(image, cell_images.image)
     taken = cells[cells["row"].notna()].set_index("row")[["patient_id", "image_id"]].sort_index()
     rows = taken.index.to_numpy(dtype=np.int64)
-    embedded = embed_pictures(model, cell_images, rows, views, view_of, compute)
     made_by = {"autoencoder": fingerprint(autoencoder)}
-    tables = (
-        table_of(taken.loc[batch], views, large, small).replace_schema_metadata(made_by)
-        for batch, large, small in embedded
+    progress.begin(
+        {
+            "the pictures": store.fingerprint(cell_images),
+            "the encoder": made_by["autoencoder"],
+            "the parameter views": views,
+            "the parameters compute": compute,
+        }
     )
-    return in_groups(tables, ROWS_PER_GROUP)
+    embedded = embed_in_shards(
+        model, cell_images, rows, views, view_of, compute, progress, ROWS_PER_GROUP
+    )
+    return (
+        table_of(taken.loc[shard], views, large, small).replace_schema_metadata(made_by)
+        for shard, large, small in embedded
+    )
 
 
 def table_of(
@@ -60,7 +72,7 @@ def table_of(
     large: npt.NDArray[np.float32],
     small: npt.NDArray[np.float32],
 ) -> pa.Table:
-    """Put a batch's embeddings into a table, a cell's views side by side.
+    """Put embeddings into a table, a cell's views side by side.
 
     Args:
         ids: patient_id and image_id of b cells.
@@ -79,23 +91,3 @@ def table_of(
         for name, values in (("large", large), ("small", small))
     }
     return pa.table(texts | vectors)
-
-
-def in_groups(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Join small tables to larger ones.
-
-    Args:
-        tables: of one schema.
-        rows: the least number of rows of every table but the last.
-
-    Yields:
-        The same rows in the same order.
-    """
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(map(len, waiting)) >= rows:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)

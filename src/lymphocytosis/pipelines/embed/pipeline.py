@@ -11,7 +11,14 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 embed_cells,
-                inputs=["cell_images", "cells", "autoencoder", "params:views", "params:compute"],
+                inputs=[
+                    "cell_images",
+                    "cells",
+                    "autoencoder",
+                    "params:views",
+                    "params:compute",
+                    "embed_progress",
+                ],
                 outputs="embeddings",
                 tags="gpu",
             )

@@ -18,8 +18,9 @@ from lymphocytosis.parameters import (
 )
 from lymphocytosis.pipelines.embed.nodes import embed_cells
 from lymphocytosis.pipelines.late import Figure, pa, pd, store
-from lymphocytosis.pipelines.sizes import SIZES, select_embedding
+from lymphocytosis.pipelines.sizes import SIZES, fingerprint, select_embedding
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
+from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def predict_by_classifiers(
     splits: SplitParameters,
     compute: ComputeParameters,
     evaluation: EvaluationParameters,
+    progress: Progress,
 ) -> pd.DataFrame:
     """Train and predict, inside each outer fold, all that needs pictures.
 
@@ -92,6 +94,7 @@ def predict_by_classifiers(
         splits: the block `splits`.
         compute: the block `compute`.
         evaluation: the block `evaluation`.
+        progress: where each finished fold is kept until the run ends well.
 
     Returns:
         size, system, repeat, fold, role, patient_id, split, view, probability; see
@@ -100,21 +103,46 @@ def predict_by_classifiers(
     from lymphocytosis.mil.nested import Recipe
 
     recipe = Recipe(mil, splits, compute, evaluation.seed)
+    progress.begin(
+        {
+            "the embeddings": fingerprint(embeddings),
+            "the pictures": store.fingerprint(cell_images),
+            "the table of patients": patients.to_csv(),
+            "the folds": evaluation_folds.to_csv(),
+            "the parameter views": views,
+            "the parameters encoder": encoder,
+            "the parameters pretext": pretext,
+            "the parameters mil": mil,
+            "the parameters splits": splits,
+            "the parameters compute": compute,
+            "the parameters evaluation": evaluation,
+        }
+    )
     if evaluation.pretraining == "once":
-        return _predict_sizes(embeddings, patients, evaluation_folds, recipe)
+        return _predict_sizes(embeddings, patients, evaluation_folds, recipe, progress)
     tables = []
-    for _, held_out in evaluation_folds.groupby(["repeat", "fold"]):
-        others = patients[~patients["patient_id"].isin(held_out["patient_id"])]
-        pretrained, _, _ = pretrain_encoder(
-            cell_images, cells, others, encoder, pretext, compute, evaluation.seed
-        )
-        fresh = pa.concat_tables(embed_cells(cell_images, cells, pretrained, views, compute))
-        tables.append(_predict_sizes(fresh, patients, held_out, recipe))
+    nothing = Progress(None)  # a fold is kept whole
+    for (repeat, fold), held_out in evaluation_folds.groupby(["repeat", "fold"]):
+        table = progress.table(f"repeat-{repeat}-fold-{fold}")
+        if table is None:
+            others = patients[~patients["patient_id"].isin(held_out["patient_id"])]
+            pretrained, _, _ = pretrain_encoder(
+                cell_images, cells, others, encoder, pretext, compute, evaluation.seed, nothing
+            )
+            embedded = embed_cells(cell_images, cells, pretrained, views, compute, nothing)
+            fresh = pa.concat_tables(embedded)
+            table = _predict_sizes(fresh, patients, held_out, recipe, nothing)
+            progress.save_table(f"repeat-{repeat}-fold-{fold}", table)
+        tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
 def _predict_sizes(
-    embeddings: pa.Table, patients: pd.DataFrame, folds: pd.DataFrame, recipe: Any
+    embeddings: pa.Table,
+    patients: pd.DataFrame,
+    folds: pd.DataFrame,
+    recipe: Any,
+    progress: Progress,
 ) -> pd.DataFrame:
     from lymphocytosis.mil.bags import gather_bags
     from lymphocytosis.mil.nested import predict_held_out
@@ -122,7 +150,7 @@ def _predict_sizes(
     tables = []
     for size in SIZES:
         bags = gather_bags(select_embedding(embeddings, size), patients)
-        predicted = predict_held_out(bags, patients, folds, recipe, size)
+        predicted = predict_held_out(bags, patients, folds, recipe, size, progress)
         tables.append(predicted.assign(size=size))
     return pd.concat(tables, ignore_index=True)
 

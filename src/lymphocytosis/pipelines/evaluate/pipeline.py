@@ -48,6 +48,7 @@ def create_pipeline() -> Pipeline:
                     "params:splits",
                     "params:compute",
                     "params:evaluation",
+                    "evaluation_progress",
                 ],
                 outputs="classifier_predictions",
                 tags="gpu",

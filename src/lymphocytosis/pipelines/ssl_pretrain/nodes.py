@@ -5,6 +5,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from lymphocytosis.parameters import (
@@ -13,6 +14,7 @@ from lymphocytosis.parameters import (
     PretextParameters,
 )
 from lymphocytosis.pipelines.late import Figure, np, npt, pd, store
+from lymphocytosis.progress import Progress
 
 SHOWN = 4  # pictures in the reconstruction figure
 LOSSES = {
@@ -32,6 +34,7 @@ def pretrain_encoder(
     pretext: PretextParameters,
     compute: ComputeParameters,
     seed: int,
+    progress: Progress,
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, npt.NDArray[np.uint8]]]:
     """Train on the pretext task; the paper's is an autoencoder (sections 2.1.1 and 3.1).
 
@@ -43,6 +46,7 @@ def pretrain_encoder(
         pretext: the block `pretext`.
         compute: the block `compute`.
         seed: of weights, order, flips, turns and all else that is drawn.
+        progress: where each epoch is kept until the run ends well.
 
     Returns:
         The packed state dict; the loss of each epoch; and (k, S, S, 3) pictures to show: the
@@ -62,7 +66,17 @@ def pretrain_encoder(
         trained = untrained(model, cell_images, shown)
     else:
         task = build_task(encoder, pretext, cell_images, rows, seed)
-        trained = pretrain(task, cell_images, rows, shown, pretext, compute, seed)
+        progress.begin(
+            {
+                "the pictures": store.fingerprint(cell_images),
+                "which pictures are trained on": sha256(rows.tobytes()).hexdigest(),
+                "the parameters encoder": encoder,
+                "the parameters pretext": pretext,
+                "the parameters compute": compute,
+                "the parameter seed": seed,
+            }
+        )
+        trained = pretrain(task, cell_images, rows, shown, pretext, compute, seed, progress)
     packed = pack(trained.state, encoder, cell_images.image, pretext, seed)
     return packed, trained.history, trained.shown
 

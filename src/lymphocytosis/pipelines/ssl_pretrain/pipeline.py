@@ -23,6 +23,7 @@ def create_pipeline() -> Pipeline:
                     "params:pretext",
                     "params:compute",
                     "params:seed",
+                    "pretrain_progress",
                 ],
                 outputs=["autoencoder", "pretrain_history", "shown_pictures"],
                 tags="gpu",

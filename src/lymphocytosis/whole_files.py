@@ -21,9 +21,35 @@ def appearing_whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
+        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+            _to_disk(file)
         temporary.replace(path)
+        _to_disk(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process left under a temporary name.
+
+    Args:
+        folder: searched with all its folders; nobody may be writing there.
+    """
+    for part in sorted(folder.rglob(".*.part")):
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    # A name may reach the disk before the content does: after a power cut, an empty file.
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,6 +1,6 @@
 import pytest
 
-from lymphocytosis.datasets.whole_files import appearing_whole
+from lymphocytosis.whole_files import appearing_whole
 
 
 class TestAppearingWhole:

@@ -1,0 +1,143 @@
+"""Work that takes hours, kept part by part until the run ends well, so that a kill costs little."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lymphocytosis.errors import UserError, brief
+from lymphocytosis.whole_files import appearing_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """The finished parts of one node's work.
+
+    A part is taken up again only if the work is made from the very same: data, parameters, code.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        """Make the handle.
+
+        Args:
+            folder: where parts are kept; None to keep none.
+        """
+        self._folder = folder
+
+    def begin(self, made_from: Mapping[str, object]) -> None:
+        """Set parts aside that were made from something else, and say from what.
+
+        Args:
+            made_from: what the work depends on, by a name that a user understands. Values are
+                compared by their text.
+        """
+        if self._folder is None:
+            return
+        given = {
+            name: sha256(str(value).encode()).hexdigest()
+            for name, value in {**made_from, **_software()}.items()
+        }
+        note = self._folder / "made_from.json"
+        if self._folder.exists():
+            try:
+                kept = json.loads(note.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                kept = {}
+            changed = [name for name in given | kept if given.get(name) != kept.get(name)]
+            if not changed:
+                return
+            logger.warning(
+                "Unfinished work in %s is not taken up, for this has changed since: %s. "
+                "Starting anew.",
+                self._folder,
+                ", ".join(changed),
+            )
+            self.clear()
+        with appearing_whole(note) as path:
+            path.write_text(json.dumps(given, indent=2), encoding="utf-8")
+
+    def save_values(self, name: str, values: dict[str, Any]) -> None:
+        """Keep tensors and plain values.
+
+        Args:
+            name: of the part.
+            values: tensors and plain values, in dicts, lists and tuples.
+        """
+        if self._folder is None:
+            return
+        import torch
+
+        with appearing_whole(self._folder / f"{name}.pt") as path, path.open("wb") as file:
+            torch.save(values, file)
+
+    def values(self, name: str) -> dict[str, Any] | None:
+        """Return what was kept by `save_values`; None where it is not there or is damaged."""
+        if self._folder is None or not (self._folder / f"{name}.pt").exists():
+            return None
+        from lymphocytosis.model_files import read_model_file
+
+        try:
+            return read_model_file(self._folder / f"{name}.pt")
+        except UserError as error:
+            logger.warning("%s This part is done again.", error)
+            return None
+
+    def save_table(self, name: str, table: pd.DataFrame) -> None:
+        """Keep a table.
+
+        Args:
+            name: of the part.
+            table: any columns that Parquet holds.
+        """
+        if self._folder is not None:
+            with appearing_whole(self._folder / f"{name}.parquet") as path:
+                table.to_parquet(path)
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """Return what was kept by `save_table`; None where it is not there or is damaged."""
+        if self._folder is None or not (self._folder / f"{name}.parquet").exists():
+            return None
+        import pandas as pd
+        import pyarrow as pa
+
+        try:
+            return pd.read_parquet(self._folder / f"{name}.parquet")
+        except (OSError, pa.ArrowException) as error:
+            logger.warning(
+                "%s can't be read (%s); this part is done again.",
+                self._folder / f"{name}.parquet",
+                brief(error),
+            )
+            return None
+
+    def clear(self) -> None:
+        """Remove all parts."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@cache
+def _software() -> dict[str, str]:
+    """What computes: another version may compute other bits."""
+    import torch
+
+    sources = sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        sources.update(path.read_bytes())
+    return {
+        "the code of lymphocytosis": f"{version('lymphocytosis')} {sources.hexdigest()}",
+        "the version of torch": torch.__version__,
+        "the device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "the number of threads": str(torch.get_num_threads()),
+    }
