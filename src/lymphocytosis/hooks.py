@@ -41,6 +41,8 @@ class ProjectHooks:
         except Exception as error:
             # Kedro, PyYAML and OmegaConf each have errors of their own for a file they can't read.
             raise click.ClickException(f"parameters.yml can't be read: {error}") from error
+        # Kedro asks for them once more, and would read and resolve every file again.
+        context.config_loader["parameters"] = raw
         try:
             self.parameters = check_parameters(raw)
         except UserError as error:
