@@ -25,6 +25,7 @@ from lymphocytosis.mil.nested import SYSTEMS, Recipe, predict_held_out
 from lymphocytosis.mil.splits import draw_splits
 from lymphocytosis.mil.training import build_classifier, in_batches, train_suite
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
+from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 COMPUTE = ComputeParameters(
@@ -44,7 +45,7 @@ def measure() -> list[Row]:
     of_split = [np.flatnonzero(patients["patient_id"].isin(ids)) for _, ids in trained]
 
     def suite() -> None:
-        train_suite(bags, patients, splits, mil, 0, fabric)
+        train_suite(bags, patients, splits, mil, 0, fabric, Progress(None))
 
     def loop() -> None:
         for seed, numbers in enumerate(of_split):
@@ -68,7 +69,7 @@ def measure() -> list[Row]:
 
     # After one epoch, since the suite keeps the best of several.
     once = mil.model_copy(update={"epochs": 1})
-    ours = train_suite(bags, patients, splits, once, 0, fabric)[0]["state_dicts"][1]
+    ours = train_suite(bags, patients, splits, once, 0, fabric, Progress(None))[0]["state_dicts"][1]
     plain = patient_by_patient(bags, of_split[0], once, 0)
     apart = [(ours[k] - plain[k]).abs().flatten() for k in plain if k.endswith("weight")]
     # Not the greatest: where a gradient is all but zero, Adam makes a full step of its rounding.
@@ -109,7 +110,7 @@ def nested_row(bags: Bags, patients: pd.DataFrame, mil: MilParameters) -> Row:
     fabric = start_fabric(COMPUTE)
 
     def nested() -> None:
-        predict_held_out(bags, patients, folds, recipe, "nested")
+        predict_held_out(bags, patients, folds, recipe, "nested", Progress(None))
 
     def trainings() -> None:
         for _, held_out in folds.groupby("fold"):
@@ -117,7 +118,7 @@ def nested_row(bags: Bags, patients: pd.DataFrame, mil: MilParameters) -> Row:
             of_fold = draw_splits(inside, splits, 0)
             for inputs, _ in SYSTEMS.values():
                 asked = mil.model_copy(update={"inputs": inputs})
-                train_suite(bags, patients, of_fold, asked, 0, fabric)
+                train_suite(bags, patients, of_fold, asked, 0, fabric, Progress(None))
 
     seconds = time_in_turn({"nested": nested, "trainings": trainings}, TURNS)
     return Row(

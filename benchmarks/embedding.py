@@ -19,7 +19,8 @@ from lymphocytosis.encoders.backend import fastest_embed
 from lymphocytosis.encoders.pretrain import build_autoencoder
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
-from lymphocytosis.pipelines.embed.nodes import in_groups, table_of
+from lymphocytosis.pipelines.embed.nodes import table_of
+from lymphocytosis.progress import Progress
 
 ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
 VIEWS = ["original", "horizontal", "vertical"]
@@ -53,14 +54,18 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
 
         def end_to_end() -> None:
-            embedded = embed.embed_pictures(embedder, images, rows, VIEWS, view_of, compute)
+            shards = Progress(Path(folder) / "shards")
+            embedded = embed.embed_in_shards(
+                embedder, images, rows, VIEWS, view_of, compute, shards, 1024
+            )
             tables = (
                 table_of(ids.loc[batch], VIEWS, large, small) for batch, large, small in embedded
             )
             path = Path(folder) / "embeddings.parquet"
             EmbeddingsDataset(filepath=str(path), version=Version(None, f"v{next(versions)}")).save(
-                in_groups(tables, 1024)
+                tables
             )
+            shards.clear()
 
         # `embed_pictures` chooses once a call how to run the encoder; that is not timed.
         embed.fastest_embed = lambda *_: fast

@@ -13,6 +13,7 @@ from lymphocytosis.encoders.autoencoder import to_unit
 from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
 from lymphocytosis.encoders.tasks import autoencoder_task
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
@@ -44,7 +45,7 @@ def measure() -> list[Row]:
 
     def epoch() -> None:
         rows = np.arange(PICTURES)
-        pretrain(task, images, rows, rows[:1], pretext, compute, seed=0)
+        pretrain(task, images, rows, rows[:1], pretext, compute, 0, Progress(None))
 
     seconds = time_in_turn({"bare": steps, "end to end": epoch}, TURNS)
     return [

@@ -10,6 +10,7 @@ from hypothesis import settings
 from PIL import Image
 
 from lymphocytosis.parameters import ImageParameters
+from lymphocytosis.progress import Progress
 
 # Machines that run tests are slow at times; an example that takes long is no fault.
 settings.register_profile("project", deadline=None)
@@ -63,6 +64,46 @@ def write_cohort(tmp_path_factory, picture):
 def write_table(path: Path, rows: list[list[str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+class Killed(BaseException):
+    """What a kill is in a test: nothing catches it."""
+
+
+class KilledAfter(Progress):
+    """Progress of a run that is killed right after it has kept so many parts."""
+
+    def __init__(self, folder, parts):
+        super().__init__(folder)
+        self.parts = parts
+
+    def save_values(self, name, values):
+        super().save_values(name, values)
+        self._count()
+
+    def save_table(self, name, table):
+        super().save_table(name, table)
+        self._count()
+
+    def _count(self):
+        self.parts -= 1
+        if self.parts == 0:
+            raise Killed
+
+
+@pytest.fixture
+def after_a_kill(tmp_path):
+    """A function that runs work till it is killed after so many parts, then once more to its end.
+
+    The work takes a `Progress`. It returns what the second time gave.
+    """
+
+    def run(work, parts):
+        with pytest.raises(Killed):
+            work(KilledAfter(tmp_path / "unfinished", parts))
+        return work(Progress(tmp_path / "unfinished"))
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 import pytest
 
-from lymphocytosis.whole_files import appearing_whole
+from lymphocytosis.whole_files import appearing_whole, remove_parts
 
 
 class TestAppearingWhole:
@@ -48,3 +48,15 @@ class TestAppearingWhole:
         with appearing_whole(path) as temporary:
             temporary.write_bytes(b"new")
         assert path.read_bytes() == b"new"
+
+
+def test_parts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / "deep").mkdir()
+    kept = [tmp_path / "a.pt", tmp_path / "deep/a.part", tmp_path / "deep/.hidden"]
+    for path in [*kept, tmp_path / "deep/.a.pt.123.part"]:
+        path.touch()
+    (tmp_path / "deep/.store.9.part").mkdir()
+    (tmp_path / "deep/.store.9.part/pixels.npy").touch()
+    remove_parts(tmp_path)
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+    assert not (tmp_path / "deep/.store.9.part").exists()

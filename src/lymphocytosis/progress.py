@@ -51,8 +51,8 @@ class Progress:
         note = self._folder / "made_from.json"
         if self._folder.exists():
             try:
-                kept = json.loads(note.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+                kept = dict(json.loads(note.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError):
                 kept = {}
             changed = [name for name in given | kept if given.get(name) != kept.get(name)]
             if not changed:

@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
-from lymphocytosis.encoders.embed import embed_pictures
+from lymphocytosis.encoders.embed import embed_in_shards, embed_pictures
 from lymphocytosis.encoders.pretrain import build_autoencoder
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
@@ -41,3 +42,20 @@ def test_a_symmetric_picture_has_three_equal_views():
     _, _, large, small = embed(symmetric, np.array([0]))
     assert np.array_equal(large[0, 0], large[0, 1])
     assert np.array_equal(small[0, 0], small[0, 2])
+
+
+@pytest.mark.parametrize("shards_done", [1, 2, 3])
+def test_after_a_kill_all_shards_are_the_same_to_the_bit(after_a_kill, shards_done):
+    images = np.random.default_rng(0).integers(0, 256, (22, 64, 64, 3), dtype=np.uint8)
+    model = build_autoencoder(ENCODER, 64, 0).eval()
+    rows = np.arange(22)[::-1].copy()
+
+    def work(progress):
+        # 20 embeddings are 7 pictures in three views, and so two batches of four.
+        shards = embed_in_shards(model, images, rows, VIEWS, view_of, COMPUTE, progress, 20)
+        return [np.concatenate(part) for part in zip(*shards, strict=True)]
+
+    plain = embed_pictures(model, images, rows, VIEWS, view_of, COMPUTE)
+    expected = [np.concatenate(part) for part in zip(*plain, strict=True)]
+    found = after_a_kill(work, shards_done)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))

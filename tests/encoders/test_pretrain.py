@@ -7,12 +7,14 @@ from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
 from lymphocytosis.encoders.tasks import autoencoder_task
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from lymphocytosis.progress import Progress
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
 )
 SHOWN = np.array([0, 3])
+NOTHING = Progress(None)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +29,13 @@ def images():
 def run(pretext_parameters):
     """A function that trains the autoencoder."""
 
-    def train(images, seed=0, rows=None, **changes):
+    def train(images, seed=0, rows=None, progress=NOTHING, **changes):
         rows = np.arange(len(images)) if rows is None else rows
         pretext = pretext_parameters(**changes)
         task = autoencoder_task(build_autoencoder(ENCODER, 64, seed), pretext)
-        return pretrain(task, images, rows, SHOWN, pretext, COMPUTE, seed)
+        return pretrain(
+            task, images, rows, SHOWN, pretext, COMPUTE, seed, progress or Progress(None)
+        )
 
     return train
 
@@ -120,5 +124,36 @@ def test_a_loss_that_is_no_number_stops_the_run(run, images, monkeypatch):
         "lymphocytosis.encoders.pretrain.to_unit",
         lambda pixels: torch.full((len(pixels), 3, 64, 64), float("nan")),
     )
-    with pytest.raises(UserError, match=r"loss of epoch 1 is nan.*pretext\.learning_rate"):
+    with pytest.raises(UserError, match=r"loss of epoch 1, batch 1 is nan.*pretext\.learning_rate"):
         run(images)
+
+
+class TestAfterAKill:
+    @pytest.mark.parametrize("epochs_done", [1, 3])
+    @pytest.mark.parametrize("keep", ["last", "best"])
+    def test_all_is_the_same_to_the_bit(self, run, images, after_a_kill, epochs_done, keep):
+        changes = {"epochs": 4, "batch_size": 3, "early_epoch": 2, "keep": keep}
+        undisturbed = run(images, **changes)
+        resumed = after_a_kill(lambda p: run(images, progress=p, **changes), epochs_done)
+        assert resumed.history.equals(undisturbed.history)
+        assert list(resumed.shown) == list(undisturbed.shown)
+        assert all(np.array_equal(resumed.shown[k], v) for k, v in undisturbed.shown.items())
+        assert resumed.state.keys() == undisturbed.state.keys()
+        assert all(torch.equal(resumed.state[k], v) for k, v in undisturbed.state.items())
+
+    def test_a_loss_that_is_no_number_keeps_the_last_good_epoch(
+        self, run, images, tmp_path, monkeypatch
+    ):
+        from lymphocytosis.encoders import pretrain as module
+
+        look, seen = module._mean, []
+
+        def spoiled(losses, epoch):
+            seen.append(epoch)
+            return look([loss * float("nan") for loss in losses] if epoch == 3 else losses, epoch)
+
+        monkeypatch.setattr(module, "_mean", spoiled)
+        progress = Progress(tmp_path / "work")
+        with pytest.raises(UserError, match=r"the loss of epoch 3, batch 1 is nan"):
+            run(images, epochs=4, batch_size=3, progress=progress)
+        assert len(progress.values("epoch")["losses"]) == 2

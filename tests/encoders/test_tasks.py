@@ -8,6 +8,7 @@ from lymphocytosis.encoders.pretrain import pretrain
 from lymphocytosis.encoders.tasks import build_task
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from lymphocytosis.progress import Progress
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
 COMPUTE = ComputeParameters(
@@ -36,7 +37,7 @@ def run(images, pretext_parameters):
         pretext = pretext_parameters(name=name, **changes)
         rows = np.arange(pictures)
         task = build_task(ENCODER, pretext, images, rows, seed)
-        return pretrain(task, images, rows, SHOWN, pretext, COMPUTE, seed)
+        return pretrain(task, images, rows, SHOWN, pretext, COMPUTE, seed, Progress(None))
 
     return train
 

@@ -11,6 +11,7 @@ from lymphocytosis.end_to_end.prediction import predict_patients_by_pictures
 from lymphocytosis.end_to_end.training import train_picture_classifier, train_picture_suite
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
+from lymphocytosis.progress import Progress
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 TRAIN, VALIDATION = np.arange(12), np.arange(12, 16)
@@ -103,7 +104,16 @@ class TestSuite:
             patients,
             bags,
             *train_picture_suite(
-                bags, patients, splits, encoder, mil(), bag_images(), VIEWS, 3, FABRIC
+                bags,
+                patients,
+                splits,
+                encoder,
+                mil(),
+                bag_images(),
+                VIEWS,
+                3,
+                FABRIC,
+                Progress(None),
             ),
         )
 
@@ -114,6 +124,21 @@ class TestSuite:
         first = history[history["split"] == 1].drop(columns="split")
         assert first.equals(alone)
         assert all(torch.equal(v, content["state_dicts"][1][k]) for k, v in state.items())
+
+    def test_after_a_kill_it_is_the_same_to_the_bit(
+        self, bags_of, splits, encoder, mil, bag_images, suite, after_a_kill
+    ):
+        _, _, content, history = suite
+        patients, bags = bags_of()
+        found, found_history = after_a_kill(
+            lambda progress: train_picture_suite(
+                bags, patients, splits, encoder, mil(), bag_images(), VIEWS, 3, FABRIC, progress
+            ),
+            2,
+        )
+        assert found_history.equals(history)
+        for split, state in content["state_dicts"].items():
+            assert all(torch.equal(found["state_dicts"][split][k], v) for k, v in state.items())
 
     def test_rebuilt_models_predict_as_the_history_says(self, suite, splits):
         patients, bags, content, history = suite
@@ -167,8 +192,9 @@ class TestSuite:
         encoder = EncoderParameters.model_validate(content["parameters"]["encoder"])
         with pytest.raises(UserError, match=r"batch_bags is 1, and patient \w+ has a single"):
             train_picture_suite(
-                single, patients, splits, encoder, mil(), bag_images(batch_bags=1), VIEWS, 3, FABRIC
-            )
+                single, patients, splits, encoder, mil(), bag_images(batch_bags=1), VIEWS, 3,
+                FABRIC, Progress(None),
+            )  # fmt: skip
 
     def test_another_kind_other_splits_and_other_pictures_are_refused(
         self, suite, splits, image_parameters

@@ -15,6 +15,7 @@ from lymphocytosis.mil.bags import gather_bags, pack
 from lymphocytosis.mil.logistic import LogisticClassifier
 from lymphocytosis.mil.prediction import load_classifiers, predict_patients
 from lymphocytosis.mil.training import fit_logistic, train_suite
+from lymphocytosis.progress import Progress
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 # Classes of unlike size, so that their weights matter: 4 reactive and 10 tumoral patients.
@@ -253,7 +254,7 @@ class TestSuite:
             for part, role in ((TRAIN, "train"), (VALIDATION, "validation"))
         )
         settings = mil(classifier="logistic", fusion=fusion, components=components)
-        content, _ = train_suite(bags, patients, splits, settings, 0, FABRIC)
+        content, _ = train_suite(bags, patients, splits, settings, 0, FABRIC, Progress(None))
         rebuilt, prepared = load_classifiers(content, bags, splits)
         predictions, cells = predict_patients(
             rebuilt, prepared, patients, {1: np.arange(24)}, FABRIC

@@ -15,6 +15,7 @@ from lymphocytosis.mil.prediction import load_classifiers, predict_patients
 from lymphocytosis.mil.splits import draw_splits, numbers_of
 from lymphocytosis.mil.training import train_suite
 from lymphocytosis.parameters import ComputeParameters, SplitParameters
+from lymphocytosis.progress import Progress
 
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
@@ -73,7 +74,10 @@ def by_workers(world, recipe):
     """What `predict_held_out` says, for each kind; its workers are started once."""
     patients, table, folds = world
     bags = gather_bags(table, patients)
-    return {kind: predict_held_out(bags, patients, folds, recipe(kind), kind) for kind in KINDS}
+    return {
+        kind: predict_held_out(bags, patients, folds, recipe(kind), kind, Progress(None))
+        for kind in KINDS
+    }
 
 
 def one_fold(bags, patients, folds, recipe, repeat=1, fold=1):
@@ -141,13 +145,24 @@ class TestWorkers:
             second_and_third.reset_index(drop=True), alone, check_exact=True
         )
 
+    @pytest.mark.parametrize("kind", ["logistic"])
+    def test_after_a_kill_it_is_the_same_to_the_bit(
+        self, world, recipe, by_workers, after_a_kill, kind
+    ):
+        patients, table, folds = world
+        bags = gather_bags(table, patients)
+        found = after_a_kill(
+            lambda p: predict_held_out(bags, patients, folds, recipe(kind), kind, p), 2
+        )
+        pd.testing.assert_frame_equal(found, by_workers[kind], check_exact=True)
+
     def test_a_users_error_comes_through(self, world, recipe):
         patients, table, folds = world
         bags = gather_bags(table, patients)
         bags.instances[:] = float("nan")
         without = recipe("neural", components=0)
         with pytest.raises(UserError, match="loss of epoch 1"):
-            predict_held_out(bags, patients, folds, without, "")
+            predict_held_out(bags, patients, folds, without, "", Progress(None))
 
 
 @pytest.fixture
@@ -180,7 +195,7 @@ class TestSystems:
             seed = {1: 7, 2: 1007}[repeat]
             bags, fabric = gather_bags(table, blind), start_fabric(COMPUTE)
             splits = draw_splits(blind, SPLITS, seed)
-            content, _ = train_suite(bags, blind, splits, settings, seed, fabric)
+            content, _ = train_suite(bags, blind, splits, settings, seed, fabric, Progress(None))
             suite, bags = load_classifiers(content, bags, splits)
             asked = np.flatnonzero(patients["patient_id"].isin(held_out_in(folds, repeat, 2)))
             mine = found[found["system"] == system]

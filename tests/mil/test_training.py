@@ -19,6 +19,7 @@ from lymphocytosis.mil.training import (
     train_classifier,
     train_suite,
 )
+from lymphocytosis.progress import Progress
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 TRAIN, VALIDATION = np.arange(16), np.arange(16, 24)
@@ -290,7 +291,12 @@ def suite_of(cohort, mil, **changes):
         for s, both in parts.items()
         for role, part in zip(("train", "validation"), both, strict=True)
     )
-    return patients, bags, splits, *train_suite(bags, patients, splits, mil(**changes), 0, FABRIC)
+    return (
+        patients,
+        bags,
+        splits,
+        *train_suite(bags, patients, splits, mil(**changes), 0, FABRIC, Progress(None)),
+    )
 
 
 class TestBatches:
@@ -324,6 +330,22 @@ class TestSuite:
         assert all(torch.equal(v, classifiers["state_dicts"][2][k]) for k, v in alone.items())
         second = history[history["split"] == 2].drop(columns="split").reset_index(drop=True)
         assert second.equals(alone_history)
+
+    @pytest.mark.parametrize("parts_done", [1, 2, 3])
+    @pytest.mark.parametrize("classifier", ["neural", "logistic"])
+    def test_after_a_kill_it_is_the_same_to_the_bit(
+        self, cohort, mil, after_a_kill, parts_done, classifier
+    ):
+        settings = mil(classifier=classifier)
+        patients, bags, splits, undisturbed, history = suite_of(cohort, mil, classifier=classifier)
+        # A table and a state for each of two splits.
+        found, found_history = after_a_kill(
+            lambda progress: train_suite(bags, patients, splits, settings, 0, FABRIC, progress),
+            parts_done,
+        )
+        assert found_history.equals(history)
+        for split, state in undisturbed["state_dicts"].items():
+            assert all(torch.equal(found["state_dicts"][split][k], v) for k, v in state.items())
 
 
 class TestPrediction:
@@ -376,7 +398,9 @@ class TestPrediction:
                 "role": ["train"] * 16 + ["validation"] * 8,
             }
         )
-        content, _ = train_suite(bags, patients, splits, mil(aggregator="attention"), 0, FABRIC)
+        content, _ = train_suite(
+            bags, patients, splits, mil(aggregator="attention"), 0, FABRIC, Progress(None)
+        )
         rebuilt, bags = load_classifiers(content, bags, splits)
         _, cells = predict_patients(rebuilt, bags, patients, {1: VALIDATION}, FABRIC)
         vectors = {n: v.as_py() for n, v in zip(names, table["embedding"], strict=True)}

@@ -19,6 +19,7 @@ from lymphocytosis.pipelines.ssl_pretrain.nodes import (
     plot_reconstructions,
     pretrain_encoder,
 )
+from lymphocytosis.progress import Progress
 from lymphocytosis.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -66,8 +67,9 @@ def run(store, tmp_path_factory):
         )
         blocks = check_parameters(loader["parameters"])
         made = pretrain_encoder(
-            store, store.records, patients, blocks.encoder, blocks.pretext, blocks.compute, 0
-        )
+            store, store.records, patients, blocks.encoder, blocks.pretext, blocks.compute, 0,
+            Progress(None),
+        )  # fmt: skip
         return blocks, *made
 
     return pretrain
@@ -76,7 +78,7 @@ def run(store, tmp_path_factory):
 @pytest.mark.parametrize("name", KINDS)
 def test_each_task_gives_an_encoder_that_embeds_a_history_and_figures(run, store, name):
     blocks, packed, history, shown = run(name)
-    (table,) = embed_cells(store, store.records, packed, VIEWS, blocks.compute)
+    (table,) = embed_cells(store, store.records, packed, VIEWS, blocks.compute, Progress(None))
     assert table.num_rows == 6 * len(VIEWS)
     assert table.schema.field("small").type.list_size == blocks.encoder.small_dim
     assert np.isfinite(np.stack(table["large"].to_pylist())).all()
