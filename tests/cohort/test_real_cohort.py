@@ -97,4 +97,6 @@ class TestPictures:
         for file in pictures[::10]:
             content = file.read()
             decoded = decode_picture(content, file.path, image)
-            np.testing.assert_array_equal(decoded.pixels, np.asarray(Image.open(io.BytesIO(content))))
+            np.testing.assert_array_equal(
+                decoded.pixels, np.asarray(Image.open(io.BytesIO(content)))
+            )
