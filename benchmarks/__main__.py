@@ -11,8 +11,19 @@ from pathlib import Path
 
 from benchmarks.side_by_side import Row
 
-MODULES = ()
-PEERS = ("torch", "kedro")
+MODULES = ("decoding", "embeddings_file", "memory")
+PEERS = (
+    "torch",
+    "kedro",
+    "pillow",
+    "simplejpeg",
+    "pyarrow",
+    "safetensors",
+    "h5py",
+    "pandas",
+    "polars",
+    "duckdb",
+)
 
 
 def main() -> None:
