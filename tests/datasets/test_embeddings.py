@@ -85,7 +85,7 @@ class TestRoundTrip:
         assert max(alive) <= 3
 
     @pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
-    def test_other_libraries_read_the_node_s_table(self, dataset, path, library):
+    def test_other_libraries_read_the_table_that_embed_makes(self, dataset, path, library):
         module = pytest.importorskip(library)
         rng = np.random.default_rng(0)
         ids = pd.DataFrame({"patient_id": ["007", "P2"], "image_id": ["a.jpg", "b.jpg"]})
