@@ -11,8 +11,30 @@ from pathlib import Path
 
 from benchmarks.side_by_side import Row
 
-MODULES = ("embedding", "pretraining", "classifiers", "kedro_share", "cold_start")
-PEERS = ("torch", "kedro", "onnxruntime", "torchmil")
+MODULES = (
+    "embedding",
+    "pretraining",
+    "classifiers",
+    "decoding",
+    "embeddings_file",
+    "memory",
+    "kedro_share",
+    "cold_start",
+)
+PEERS = (
+    "torch",
+    "kedro",
+    "onnxruntime",
+    "torchmil",
+    "pillow",
+    "simplejpeg",
+    "pyarrow",
+    "safetensors",
+    "h5py",
+    "pandas",
+    "polars",
+    "duckdb",
+)
 
 
 def main() -> None:

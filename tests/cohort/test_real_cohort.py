@@ -88,3 +88,15 @@ class TestPictures:
             whole = np.asarray(Image.open(io.BytesIO(content)))
             assert decoded.status == "taken"
             np.testing.assert_array_equal(decoded.pixels, whole[56:168, 56:168])
+
+    def test_they_are_decoded_as_pillow_decodes_them(self, pictures):
+        image = ImageParameters(
+            source_size=224, crop=224, size=224, unreadable="refuse", other_size="refuse",
+            other_mode="refuse",
+        )  # fmt: skip
+        for file in pictures[::10]:
+            content = file.read()
+            decoded = decode_picture(content, file.path, image)
+            np.testing.assert_array_equal(
+                decoded.pixels, np.asarray(Image.open(io.BytesIO(content)))
+            )

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
+from lymphocytosis.pipelines.embed.nodes import table_of
 
 LARGE, SMALL = 6, 3
 
@@ -82,6 +83,47 @@ class TestRoundTrip:
         assert dataset.load().num_rows == 40
         # Kept at most: the first, whose schema is the file's, the last written and the new one.
         assert max(alive) <= 3
+
+    @pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+    def test_other_libraries_read_the_table_that_embed_makes(self, dataset, path, library):
+        module = pytest.importorskip(library)
+        rng = np.random.default_rng(0)
+        ids = pd.DataFrame({"patient_id": ["007", "P2"], "image_id": ["a.jpg", "b.jpg"]})
+        large, small = (rng.standard_normal((2, 2, n), dtype=np.float32) for n in (LARGE, SMALL))
+        dataset.save([table_of(ids, ["original", "vertical"], large, small)])
+        if library == "pandas":
+            frame = module.read_parquet(path)
+        elif library == "polars":
+            frame = module.read_parquet(path).to_pandas()
+        else:
+            frame = module.read_parquet(str(path)).df()
+        assert frame["patient_id"].tolist() == ["007", "007", "P2", "P2"]
+        assert frame["view"].tolist() == ["original", "vertical"] * 2
+        for name, values in (("large", large), ("small", small)):
+            read = np.stack(frame[name])
+            assert read.dtype == np.float32
+            np.testing.assert_array_equal(read, values.reshape(4, -1))
+
+
+class TestOnePatient:
+    def test_is_found_without_the_row_groups_of_others(self, dataset, path):
+        dataset.save(table(4, k, f"P{k}") for k in range(5))
+        groups = [pq.ParquetFile(path).metadata.row_group(k) for k in range(5)]
+        for k, group in enumerate(groups):
+            told = group.column(0).statistics
+            assert (group.column(0).path_in_schema, told.min, told.max) == (
+                "patient_id", f"P{k}", f"P{k}",
+            )  # fmt: skip
+        # Pages of the others are damaged: whoever reads them notices.
+        content = bytearray(path.read_bytes())
+        for k in (0, 1, 3, 4):
+            first = groups[k].column(3).data_page_offset
+            content[first : first + 8] = b"\xff" * 8
+        path.write_bytes(content)
+        with pytest.raises(OSError):
+            pq.read_table(path)
+        read = pq.read_table(path, filters=[("patient_id", "=", "P2")])
+        assert read.equals(table(4, 2, "P2"))
 
 
 class TestInterruption:

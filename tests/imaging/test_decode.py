@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -326,3 +327,95 @@ class TestAnyBytes:
         if cut.pixels is not None:
             expected = decode_picture(whole, PATH, image_parameters()).pixels
             np.testing.assert_array_equal(cut.pixels, expected)
+
+
+# Pillow warns of some damage; decode_pictures silences it.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+class TestJpeg:
+    """Another library decodes plain JPEGs: to the very pixels, and the very words, of Pillow."""
+
+    def by_pillow(self, content):
+        picture = Image.open(io.BytesIO(content), formats=["JPEG"])
+        picture.load()
+        return np.asarray(picture.convert("RGB"))
+
+    def smooth(self, height, width, seed):
+        """Blocks of colour with a little noise: edges and gradients, as pictures have them."""
+        rng = np.random.default_rng(seed)
+        blocks = rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3))
+        pixels = blocks.repeat(5, axis=0).repeat(5, axis=1)[:height, :width]
+        return np.clip(pixels + rng.normal(0, 8, pixels.shape), 0, 255).astype(np.uint8)
+
+    def check_equal(self, content, image_parameters):
+        expected = self.by_pillow(content)
+        side = expected.shape[0]
+        image = image_parameters(source_size=side, crop=side, size=side)
+        decoded = decode_picture(content, "cell.jpg", image)
+        assert decoded.status == "taken"
+        np.testing.assert_array_equal(decoded.pixels, expected)
+
+    @given(st.data(), st.integers(33, 80), st.integers(0, 9), st.integers(1, 100))
+    def test_every_way_that_pillow_writes(self, image_parameters, data, side, seed, quality):
+        options = {
+            "subsampling": data.draw(st.sampled_from([0, 1, 2])),
+            "progressive": data.draw(st.booleans()),
+            "optimize": data.draw(st.booleans()),
+            "restart_marker_blocks": data.draw(st.integers(0, 5)),
+        }
+        content = encode(self.smooth(side, side, seed), "JPEG", quality=quality, **options)
+        self.check_equal(content, image_parameters)
+
+    def test_stored_as_rgb(self, image_parameters):
+        self.check_equal(
+            encode(self.smooth(41, 41, 0), "JPEG", keep_rgb=True, subsampling=0), image_parameters
+        )
+
+    @pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "411"])
+    @pytest.mark.parametrize("quality", [5, 50, 90, 100])
+    def test_every_subsampling(self, image_parameters, subsampling, quality):
+        for side in (40, 41, 47):
+            pixels = np.ascontiguousarray(self.smooth(side, side, side))
+            content = simplejpeg.encode_jpeg(pixels, quality, colorsubsampling=subsampling)
+            self.check_equal(content, image_parameters)
+
+    def test_pillow_is_not_asked_for_the_pixels_of_a_sound_file(
+        self, image_parameters, monkeypatch
+    ):
+        content = encode(COLOURS, "JPEG")
+        expected = self.by_pillow(content)
+        monkeypatch.delattr("PIL.ImageFile.ImageFile.load")
+        decoded = decode_picture(content, PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, expected)
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK"])
+    def test_other_modes_are_pillows(self, image_parameters, mode):
+        content = encode(self.smooth(SIZE, SIZE, 0), "JPEG")
+        file = io.BytesIO()
+        Image.open(io.BytesIO(content)).convert(mode).save(file, "JPEG")
+        decoded = decode_picture(file.getvalue(), PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, self.by_pillow(file.getvalue()))
+        assert decoded.reason == f"mode {mode}, not RGB"
+
+    @settings(max_examples=300)
+    @given(st.data(), st.booleans())
+    def test_damage_ends_as_with_pillow_alone(self, image_parameters, data, progressive):
+        content = bytearray(encode(self.smooth(SIZE, SIZE, 1), "JPEG", progressive=progressive))
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        content = bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2]))])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.delattr(simplejpeg, "decode_jpeg")
+            slow = decode_picture(content, PATH, image_parameters())
+        fast = decode_picture(content, PATH, image_parameters())
+        assert (fast.status, fast.reason) == (slow.status, slow.reason)
+        np.testing.assert_array_equal(fast.pixels, slow.pixels)
+
+    def test_a_second_size_in_the_file_is_never_decoded(self, image_parameters, monkeypatch):
+        # As if the two libraries had found two sizes.
+        monkeypatch.setattr(
+            simplejpeg, "decode_jpeg_header", lambda _: (65_000, 65_000, "YCbCr", "420")
+        )
+        monkeypatch.delattr(simplejpeg, "decode_jpeg")
+        content = encode(COLOURS, "JPEG")
+        decoded = decode_picture(content, PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, self.by_pillow(content))

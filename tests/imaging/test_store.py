@@ -1,7 +1,10 @@
 import hashlib
 import io
+import mmap
+import re
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from PIL import Image
 
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.errors import UserError
-from lymphocytosis.imaging.store import decode_pictures
+from lymphocytosis.imaging import store
+from lymphocytosis.imaging.store import CellImages, decode_pictures
 
 SIZE = 40
 
@@ -107,3 +111,55 @@ class TestWarnings:
             assert {item.record["status"] for item in stream} == {"taken"}
             assert list(warnings.filters) == filters
         assert [str(warning.message) for warning in seen] == ["of the caller"]
+
+
+class TestCellImages:
+    N = 3000  # pictures, 14 MB in all
+
+    @pytest.fixture
+    def pixels(self):
+        return np.random.default_rng(0).integers(0, 256, (self.N, SIZE, SIZE, 3), dtype=np.uint8)
+
+    @pytest.fixture
+    def images(self, pixels, tmp_path):
+        np.save(tmp_path / "pixels.npy", pixels)
+        return np.load(tmp_path / "pixels.npy", mmap_mode="r").view(CellImages)
+
+    def resident(self, images):
+        """Bytes of the file that are in this process's memory, as the kernel tells."""
+        maps = Path("/proc/self/smaps").read_text()
+        found = re.search(rf"{images.filename}\n.*?Rss: +(\d+) kB", maps, re.DOTALL)
+        return 1024 * int(found.group(1))
+
+    def test_pictures_are_the_same_however_they_are_taken(self, images, pixels, monkeypatch):
+        monkeypatch.setattr(store, "_MOST_COPIED", 1)
+        rng = np.random.default_rng(1)
+        for index in (
+            rng.permutation(self.N)[:50],
+            pixels[:, 0, 0, 0] > 200,
+            np.array([], dtype=np.int64),
+            slice(5, 90, 7),
+            17,
+            (3, 4, 5, 1),
+        ):
+            np.testing.assert_array_equal(images[index], pixels[index])
+        of_a_view = images[100:200][np.array([3, 1])]
+        np.testing.assert_array_equal(of_a_view, pixels[[103, 101]])
+        of_a_copy = images[np.array([7, 8, 9])][np.array([2])]
+        np.testing.assert_array_equal(of_a_copy, pixels[[9]])
+
+    @pytest.mark.skipif(
+        not (hasattr(mmap, "MADV_DONTNEED") and Path("/proc/self/smaps").exists()),
+        reason="this system tells no resident pages",
+    )
+    def test_memory_does_not_grow_with_the_pictures_that_were_copied(
+        self, images, pixels, monkeypatch
+    ):
+        monkeypatch.setattr(store, "_MOST_COPIED", 64 * 1024)
+        most = 0
+        for batch in np.split(np.random.default_rng(2).permutation(self.N), 60):
+            images[batch]
+            most = max(most, self.resident(images))
+        # The kernel maps some pages around each one that is asked for.
+        assert most < 6 * 1024 * 1024 < pixels.nbytes
+        np.testing.assert_array_equal(images[np.arange(self.N)], pixels)

@@ -30,7 +30,7 @@ class EmbeddingsDataset(VersionedPathDataset[Iterable[pa.Table], pa.Table]):
         """
         path = Path(self._get_load_path())
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(path, memory_map=True)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} can't be read as Parquet: {error}") from error
         if table.column_names != COLUMNS:
@@ -49,10 +49,15 @@ class EmbeddingsDataset(VersionedPathDataset[Iterable[pa.Table], pa.Table]):
         tables = iter(data)
         first = next(tables)
         # Floats hardly compress and ids are few: plain pages are the fastest to write and read.
+        # Of the columns, one is searched: a patient's row groups are found by the statistics.
         with (
             appearing_whole(Path(self._get_save_path())) as path,
             pq.ParquetWriter(
-                path, first.schema, compression="none", use_dictionary=COLUMNS[:3]
+                path,
+                first.schema,
+                compression="none",
+                use_dictionary=COLUMNS[:3],
+                write_statistics=["patient_id"],
             ) as writer,
         ):
             writer.write_table(first)

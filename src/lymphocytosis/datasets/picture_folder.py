@@ -76,13 +76,14 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
         return files
 
     def _files_of_subset(self, folder: str) -> list[PictureFile]:
+        root = self._root.resolve()
         return [
             PictureFile(
                 subset=SUBSET_FOLDERS[folder],
                 patient_id=patient.name,
                 image_id=path.name,
                 path=path.relative_to(self._root).as_posix(),
-                read=partial(_read_inside, path, self._root),
+                read=partial(_read_inside, path, root),
             )
             for patient in sorted((self._root / folder).iterdir())
             if patient.is_dir() and not patient.name.startswith(".")
@@ -143,9 +144,9 @@ def _some(paths: list[str]) -> str:
 
 
 def _read_inside(path: Path, root: Path) -> bytes:
-    """Read a file's bytes; OSError, with a reason, where it is no file of this folder."""
+    """Read a file's bytes; OSError, with a reason, where it is no file of this resolved folder."""
     try:
-        inside = path.resolve().is_relative_to(root.resolve())
+        inside = path.resolve().is_relative_to(root)
     except RuntimeError:
         raise OSError("a link that leads to itself") from None
     if not inside:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lymphocytosis.errors import UserError
@@ -53,7 +54,7 @@ def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded
         UserError: a parameter says `refuse` for what is wrong with this file.
     """
     try:
-        picture, mode = _open(content, path)
+        picture, mode, pixels = _open(content, path)
     except Exception as error:
         # A broken file makes Pillow raise whatever its parsers stumble over, TypeError and
         # DecompressionBombError among them; none of it may end the run.
@@ -73,7 +74,9 @@ def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded
     if picture.mode not in ("RGB", *CONVERTIBLE_MODES):
         return refuse_or_leave_out(f"mode {mode} has no 8-bit RGB form", path, image)
     reason = "; ".join(reason for reason, _, _ in changes)
-    return Decoded(_stored(picture, image), "converted" if changes else "taken", reason)
+    if pixels is None:
+        pixels = np.asarray(picture.convert("RGB"))
+    return Decoded(_stored(pixels, image), "converted" if changes else "taken", reason)
 
 
 def refuse_or_leave_out(reason: str, path: str, image: ImageParameters) -> Decoded:
@@ -95,8 +98,8 @@ def refuse_or_leave_out(reason: str, path: str, image: ImageParameters) -> Decod
     return Decoded(None, "left_out", reason)
 
 
-def _open(content: bytes, path: str) -> tuple[Image.Image, str]:
-    """The decoded picture, and the mode it has in the file."""
+def _open(content: bytes, path: str) -> tuple[Image.Image, str, Pixels | None]:
+    """The picture, the mode it has in the file, and its pixels if Pillow need not decode them."""
     if not path.lower().endswith(SUFFIXES):
         raise ValueError(f"not a picture file (expected {', '.join(SUFFIXES)})")
     try:
@@ -109,8 +112,24 @@ def _open(content: bytes, path: str) -> tuple[Image.Image, str]:
     if getattr(picture, "n_frames", 1) > 1:
         raise ValueError("holds more than one picture")
     mode = _mode_in_file(picture)
-    picture.load()
-    return picture, mode
+    pixels = None
+    if picture.format == "JPEG" and mode == "RGB":
+        pixels = _pixels_of_jpeg(content, picture.size)
+    if pixels is None:
+        picture.load()
+    return picture, mode, pixels
+
+
+def _pixels_of_jpeg(content: bytes, size: tuple[int, int]) -> Pixels | None:
+    """The very pixels that Pillow would give, in half its time; None where it shall decide."""
+    try:
+        # Two parsers may find two sizes in a forged file; only what Pillow's checks saw is decoded.
+        height, width, *_ = simplejpeg.decode_jpeg_header(content)
+        if (width, height) == size:
+            return simplejpeg.decode_jpeg(content)
+    except Exception:
+        return None  # damaged, as far as simplejpeg can tell: Pillow finds the words
+    return None
 
 
 def _mode_in_file(picture: ImageFile.ImageFile) -> str:
@@ -121,18 +140,20 @@ def _mode_in_file(picture: ImageFile.ImageFile) -> str:
     return picture.mode
 
 
-def _stored(picture: Image.Image, image: ImageParameters) -> Pixels:
-    picture = picture.convert("RGB")
-    if picture.size != (image.source_size, image.source_size):
+def _stored(pixels: Pixels, image: ImageParameters) -> Pixels:
+    if pixels.shape[:2] != (image.source_size, image.source_size):
         # The whole short side is kept, so that the cell stays in the middle and undistorted.
-        square = _central_square(picture, min(picture.size))
-        picture = square.resize((image.source_size,) * 2, Image.Resampling.BILINEAR)
-    picture = _central_square(picture, image.crop)
-    if image.crop != image.size:
-        picture = picture.resize((image.size, image.size), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+        pixels = _scaled(_central_square(pixels, min(pixels.shape[:2])), image.source_size)
+    pixels = _central_square(pixels, image.crop)
+    return pixels if image.crop == image.size else _scaled(pixels, image.size)
 
 
-def _central_square(picture: Image.Image, side: int) -> Image.Image:
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+def _central_square(pixels: Pixels, side: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def _scaled(pixels: Pixels, side: int) -> Pixels:
+    picture = Image.fromarray(pixels)
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))

@@ -1,5 +1,6 @@
 """The image store: a cohort's decoded pictures as one array, and what became of each file."""
 
+import mmap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,9 @@ from lymphocytosis.parameters import ImageParameters
 
 # Files decoded ahead of the writer: bounds memory, keeps every core busy.
 _AHEAD = 256
+# Bytes of the store that are copied before its pages in memory are given back. Around each byte
+# that is read the kernel maps some 64 KiB, so that small pictures take a few times as much.
+_MOST_COPIED = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class PictureStream:
 class CellImages(np.memmap):
     """The store as an array: uint8 (n, size, size, 3), memory-mapped, read only.
 
+    Pages that were read count as the process's memory. A loop that copies pictures batch by batch
+    would end with the whole store in it, so copying gives pages back now and then; the kernel keeps
+    the file's contents in its cache as long as it likes, and reading them again costs no disk.
+
     Attributes:
         records: one row a file, left-out files included: the columns of `StoredPicture.record`
             and `row`, its row in this array (null where left out).
@@ -57,6 +65,19 @@ class CellImages(np.memmap):
 
     records: pd.DataFrame
     image: ImageParameters
+    _mmap: mmap.mmap | None  # NumPy's; None in a copy
+    _copied: int = 0  # bytes, since pages were last given back
+
+    def __getitem__(self, index: Any) -> Any:
+        """Take pictures: a view of the store by a slice, a copy by an array of rows."""
+        taken = super().__getitem__(index)
+        if self._mmap is not None and getattr(taken, "_mmap", None) is None:
+            self._copied += taken.nbytes
+            # Windows has no madvise; its kernel trims a process by itself.
+            if self._copied >= _MOST_COPIED and hasattr(mmap, "MADV_DONTNEED"):
+                self._mmap.madvise(mmap.MADV_DONTNEED)
+                self._copied = 0
+        return taken
 
 
 def decode_pictures(
