@@ -389,7 +389,7 @@ class TestOrderOfWork:
         reads = []
         monkeypatch.setattr(
             "lymphocytosis.datasets.picture_folder._read_inside",
-            lambda path, root: reads.append(path) or path.read_bytes(),
+            lambda path, *_: reads.append(path) or path.read_bytes(),
         )
         catalog = DataCatalog(
             {

@@ -61,7 +61,7 @@ def _write_pixels(file: BinaryIO, stream: PictureStream) -> pd.DataFrame:
     for picture in stream.pictures:
         row = None
         if picture.pixels is not None:
-            file.write(picture.pixels.tobytes())
+            file.write(np.ascontiguousarray(picture.pixels).data)
             row, rows = rows, rows + 1
         records.append({**picture.record, "row": row})
     # NumPy pads the header so that the first axis may grow in place.

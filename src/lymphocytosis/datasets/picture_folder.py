@@ -77,16 +77,21 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
 
     def _files_of_subset(self, folder: str) -> list[PictureFile]:
         root = self._root.resolve()
+        patients = [
+            # Looked up once a folder: following links costs as much as reading a picture.
+            (patient, patient.resolve().is_relative_to(root))
+            for patient in sorted((self._root / folder).iterdir())
+            if patient.is_dir() and not patient.name.startswith(".")
+        ]
         return [
             PictureFile(
                 subset=SUBSET_FOLDERS[folder],
                 patient_id=patient.name,
                 image_id=path.name,
                 path=path.relative_to(self._root).as_posix(),
-                read=partial(_read_inside, path, root),
+                read=partial(_read_inside, path, root, inside),
             )
-            for patient in sorted((self._root / folder).iterdir())
-            if patient.is_dir() and not patient.name.startswith(".")
+            for patient, inside in patients
             for path in sorted(patient.iterdir())
             if not path.name.startswith(".")
         ]
@@ -143,10 +148,10 @@ def _some(paths: list[str]) -> str:
     return shown + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
-def _read_inside(path: Path, root: Path) -> bytes:
+def _read_inside(path: Path, root: Path, folder_is_inside: bool) -> bytes:
     """Read a file's bytes; OSError, with a reason, where it is no file of this resolved folder."""
     try:
-        inside = path.resolve().is_relative_to(root)
+        inside = path.resolve().is_relative_to(root) if path.is_symlink() else folder_is_inside
     except RuntimeError:
         raise OSError("a link that leads to itself") from None
     if not inside:
