@@ -1,10 +1,11 @@
 # make demo: install, then run everything on a simulated cohort.
 # make test: install, then every check that CI makes.
+# make torture: install, then kill a hundred runs at random moments and compare what comes of them.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install demo test format lock
+.PHONY: install demo test torture format lock
 
 install: .venv/installed
 
@@ -24,6 +25,9 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+torture: install
+	$(BIN)/python tests/torture.py --kills=100
 
 format: install
 	$(BIN)/ruff check --fix
