@@ -1,11 +1,12 @@
 # make demo: install, then run everything on a simulated cohort.
 # make test: install, then every check that CI makes.
 # make bench: install, then measure ratios against peers and limits.
+# make torture: install, then kill a hundred runs at random moments and compare what comes of them.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install demo test bench format lock
+.PHONY: install demo test bench torture format lock
 
 install: .venv/installed
 
@@ -28,6 +29,9 @@ test: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+torture: install
+	$(BIN)/python tests/torture.py --kills=100
 
 format: install
 	$(BIN)/ruff check --fix
