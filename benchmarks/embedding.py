@@ -24,7 +24,7 @@ from lymphocytosis.progress import Progress
 
 ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
 VIEWS = ["original", "horizontal", "vertical"]
-SIDE, PICTURES, BATCH, TURNS = 112, 256, 32, 7
+SIDE, PICTURES, BATCH, TURNS = 112, 128, 32, 7
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
-SIDE, PICTURES, TURNS = 112, 128, 7
+SIDE, PICTURES, TURNS = 112, 64, 5
 
 
 def measure() -> list[Row]:
