@@ -182,8 +182,9 @@ def torture(kills: int, seed: int, folder: Path, parameters: str, what: list[str
             faults += [f"done again: {part}" for part in again]
         for line in lines:
             if went_on := WENT_ON.search(line):
-                epochs_again += epoch - int(went_on[1])
-                if epoch - int(went_on[1]) > 1:
+                again_now = max(0, epoch - int(went_on[1]))
+                epochs_again += again_now
+                if again_now > 1:
                     faults.append(f"epoch {epoch} was finished, and {line}")
             if of_epoch := EPOCH.search(line):
                 epoch = int(of_epoch[1])
