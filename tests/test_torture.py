@@ -7,12 +7,13 @@ from pathlib import Path
 TORTURE = Path(__file__).with_name("torture.py")
 
 
-def test_killed_runs_end_with_the_very_files_of_an_undisturbed_one(tmp_path):
+def test_killed_runs_end_with_the_very_files_of_an_undisturbed_one():
     # Three kills take some seconds; `make torture` kills a hundred runs, of `evaluate` too.
     done = subprocess.run(
         [
             sys.executable, TORTURE, "--kills=3", "--seed=2", "--test-patients=6",
-            "--pipelines=simulate,ingest,ssl_pretrain,embed,classify", f"--folder={tmp_path}",
+            "--run=--pipelines=simulate,ingest,ssl_pretrain,embed,classify "
+            "--to-outputs=large_classifiers,small_classifiers",
         ],
         capture_output=True,
         text=True,
