@@ -31,7 +31,7 @@ CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
 )
-PATIENTS, WIDTH, SPLITS, EPOCHS, TURNS = 24, 1280, 4, 3, 5
+PATIENTS, WIDTH, SPLITS, EPOCHS, TURNS = 24, 1280, 4, 3, 3
 VIEWS = ("original", "horizontal", "vertical")
 
 

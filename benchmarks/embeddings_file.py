@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
-from lymphocytosis.pipelines.embed.nodes import ROWS_PER_GROUP, in_groups, table_of
+from lymphocytosis.pipelines.embed.nodes import ROWS_PER_GROUP, table_of
 
 TURNS = 5
 # A third of the challenge's 152 patients and 16,711 cells; EfficientNet-B7's two embeddings.
@@ -36,13 +36,9 @@ def measure() -> list[Row]:
         rng.standard_normal((CELLS, len(VIEWS), width), dtype=np.float32)
         for width in (LARGE, SMALL)
     )
-    batches = np.split(np.arange(CELLS), range(32, CELLS, 32))
-    tables = list(
-        in_groups(
-            (table_of(ids.iloc[rows], VIEWS, large[rows], small[rows]) for rows in batches),
-            ROWS_PER_GROUP,
-        )
-    )
+    step = -(-ROWS_PER_GROUP // len(VIEWS))
+    shards = np.split(np.arange(CELLS), range(step, CELLS, step))
+    tables = [table_of(ids.iloc[rows], VIEWS, large[rows], small[rows]) for rows in shards]
     matrices = {"large": large.reshape(-1, LARGE), "small": small.reshape(-1, SMALL)}
     frame = pa.concat_tables(tables).select(["patient_id", "image_id", "view"]).to_pandas()
     frame = frame.assign(**{name: list(matrix) for name, matrix in matrices.items()})

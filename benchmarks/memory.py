@@ -30,6 +30,7 @@ from lymphocytosis.parameters import (
     ImageParameters,
     PretextParameters,
 )
+from lymphocytosis.progress import Progress
 
 COHORT, TIMES, SIDE = 16_711, 10, 40
 PATIENTS = 152
@@ -42,7 +43,9 @@ IMAGE = ImageParameters(
     other_size="refuse",
     other_mode="refuse",
 )
-COMPUTE = ComputeParameters(accelerator="cpu", precision="32-true", embed_batch_size=256)
+COMPUTE = ComputeParameters(
+    accelerator="cpu", precision="32-true", embed_batch_size=256, embed_backend="torch"
+)
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
 
 
@@ -92,7 +95,9 @@ def _embed(store: CellImages, cells: pd.DataFrame, file: Path) -> None:
 
     packed: dict[str, Any] = {"parameters": {}, "state_dict": {}}
     with mock.patch.object(checkpoint, "unpack", lambda _: (_tiny_model().eval(), IMAGE)):
-        tables = embed_cells(store, cells, packed, ["original"], COMPUTE)
+        tables = embed_cells(
+            store, cells, packed, ["original"], COMPUTE, Progress(file.with_name("shards"))
+        )
         EmbeddingsDataset(filepath=str(file)).save(tables)
 
 
@@ -113,7 +118,7 @@ def _pretrain(store: CellImages, cells: pd.DataFrame) -> None:
     pretext = PretextParameters(**settings | {"epochs": 1, "batch_size": 256, "images": "all"})
     patients = pd.DataFrame({"patient_id": cells["patient_id"].unique(), "subset": "train"})
     with mock.patch.object(tasks, "build_task", lambda *_: task):
-        pretrain_encoder(store, cells, patients, ENCODER, pretext, COMPUTE, 0)
+        pretrain_encoder(store, cells, patients, ENCODER, pretext, COMPUTE, 0, Progress(None))
 
 
 def _tiny_model() -> Any:
