@@ -59,6 +59,8 @@ class ProjectHooks:
         waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
         if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
             self._check_encoder(pipeline)
+        if hasattr(self, "lock"):
+            self.lock.release()  # a notebook's run that was interrupted does not keep out the next
         self.lock = _lock(Path(self.parameters.workspace))
 
     def _check_encoder(self, pipeline: Pipeline) -> None:
@@ -130,8 +132,9 @@ def _lock(workspace: Path) -> FileLock:
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         note.write_text(f"process {os.getpid()} on {platform.node()}, since {since}")
     except Timeout:
+        by = note.read_text() if note.exists() else "it has just begun"
         raise click.ClickException(
-            f"Another run is at work in {workspace}: {note.read_text()}. Wait until it ends, or "
+            f"Another run is at work in {workspace}: {by}. Wait until it ends, or "
             "give this one a workspace of its own by --params=workspace=..."
         ) from None
     except OSError as error:

@@ -1,5 +1,6 @@
-"""Reading a model file, which is untrusted wherever it comes from."""
+"""Model files: written so that the same values give the same bytes; read as untrusted."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,25 @@ def read_model_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a model's state dict.")
     return content
+
+
+def write_model_file(content: dict[str, Any], path: Path) -> None:
+    """Write tensors and plain values; the same values give the same bytes.
+
+    Args:
+        content: tensors and plain values, in dicts, lists and tuples.
+        path: the file.
+    """
+    # Through a file object: by path, torch would write the file's own name into the archive.
+    with path.open("wb") as file:
+        torch.save(_one_of_each_text(content), file)
+
+
+def _one_of_each_text(value: Any) -> Any:
+    # Pickle writes a text once and then refers to it, if it is the same object: which texts are
+    # depends on whether they come from a module or from a file.
+    if isinstance(value, dict):
+        return {_one_of_each_text(key): _one_of_each_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_one_of_each_text(item) for item in value)
+    return sys.intern(value) if isinstance(value, str) else value

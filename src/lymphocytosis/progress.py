@@ -76,10 +76,10 @@ class Progress:
         """
         if self._folder is None:
             return
-        import torch
+        from lymphocytosis.model_files import write_model_file
 
-        with appearing_whole(self._folder / f"{name}.pt") as path, path.open("wb") as file:
-            torch.save(values, file)
+        with appearing_whole(self._folder / f"{name}.pt") as path:
+            write_model_file(values, path)
 
     def values(self, name: str) -> dict[str, Any] | None:
         """Return what was kept by `save_values`; None where it is not there or is damaged."""

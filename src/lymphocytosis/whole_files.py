@@ -38,7 +38,8 @@ def remove_parts(folder: Path) -> None:
     Args:
         folder: searched with all its folders; nobody may be writing there.
     """
-    for part in sorted(folder.rglob(".*.part")):
+    # Only names that are made here, with a process's number: the folder may hold a user's files.
+    for part in sorted(folder.rglob(".*.[0-9]*.part")):
         if part.is_dir():
             shutil.rmtree(part)
         else:

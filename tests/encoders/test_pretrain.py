@@ -141,6 +141,22 @@ class TestAfterAKill:
         assert resumed.state.keys() == undisturbed.state.keys()
         assert all(torch.equal(resumed.state[k], v) for k, v in undisturbed.state.items())
 
+    def test_what_dropout_draws_is_the_same_too(self, images, after_a_kill, pretext_parameters):
+        pretext = pretext_parameters(epochs=3, batch_size=5)
+
+        def train(progress):
+            model = build_autoencoder(ENCODER, 64, 0)
+            # As swin's drop path: it draws from torch's global generator.
+            model.narrow = torch.nn.Sequential(model.narrow, torch.nn.Dropout(0.5))
+            task = autoencoder_task(model, pretext)
+            torch.rand(np.random.default_rng().integers(1, 99))  # what else a process has drawn
+            rows = np.arange(len(images))
+            return pretrain(task, images, rows, SHOWN, pretext, COMPUTE, 0, progress)
+
+        undisturbed, resumed = train(NOTHING), after_a_kill(train, 1)
+        assert resumed.history.equals(undisturbed.history)
+        assert all(torch.equal(resumed.state[k], v) for k, v in undisturbed.state.items())
+
     def test_a_loss_that_is_no_number_keeps_the_last_good_epoch(
         self, run, images, tmp_path, monkeypatch
     ):

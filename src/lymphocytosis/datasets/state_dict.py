@@ -33,8 +33,7 @@ class StateDictDataset(VersionedPathDataset[dict[str, Any], dict[str, Any]]):
         Args:
             data: tensors and plain values, in dicts, lists and tuples.
         """
-        import torch
+        from lymphocytosis.model_files import write_model_file
 
-        # Through a file object: by path, torch would write the temporary name into the archive.
-        with appearing_whole(Path(self._get_save_path())) as path, path.open("wb") as file:
-            torch.save(data, file)
+        with appearing_whole(Path(self._get_save_path())) as path:
+            write_model_file(data, path)

@@ -12,6 +12,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.autoencoder import to_unit
 from lymphocytosis.encoders.pooled import random_projection
 from lymphocytosis.errors import UserError
@@ -209,8 +210,7 @@ def build_igpt(
     Raises:
         UserError: the pictures have fewer pixels than the palette has colours.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         model = IGPT(parameters, small_dim)
     model.palette.copy_(learn_palette(parameters, images, rows, seed))
     model.projection.copy_(random_projection(model.projection.shape[1], small_dim, seed))

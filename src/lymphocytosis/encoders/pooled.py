@@ -4,6 +4,7 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
+from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.encoder import Encoder, build_encoder
 from lymphocytosis.parameters import EncoderParameters
 
@@ -64,9 +65,7 @@ def build_pooled_encoder(
     Raises:
         UserError: no such model, or its weights can't be had.
     """
-    # Model builders draw from torch's one global generator; what others draw is left as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         pooled = PooledEncoder(build_encoder(parameters, image_size), parameters.small_dim)
     if parameters.weights != "random":
         own = resolve_model_data_config(pooled.encoder.model)

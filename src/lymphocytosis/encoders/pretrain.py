@@ -1,7 +1,7 @@
 """Training on pictures without labels (paper, sections 2.1.1 and 3.1): one loop, any task."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lymphocytosis.compute import start_fabric
+from lymphocytosis.compute import drawing_from, start_fabric
 from lymphocytosis.encoders.augment import flip_and_turn
 from lymphocytosis.encoders.autoencoder import AutoEncoder, to_unit
 from lymphocytosis.encoders.encoder import build_encoder
@@ -76,9 +76,7 @@ def build_autoencoder(encoder: EncoderParameters, image_size: int, seed: int) ->
     Returns:
         The autoencoder, in train mode.
     """
-    # Model builders draw from torch's one global generator; what others draw is left as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         return AutoEncoder(build_encoder(encoder, image_size), encoder.small_dim, image_size)
 
 
@@ -143,27 +141,22 @@ def pretrain(
         pictures = {title: drawn.numpy() for title, drawn in kept["pictures"].items()}
         logger.info("pretraining goes on after epoch %d of %d", len(losses), pretext.epochs)
     for epoch in range(len(losses) + 1, pretext.epochs + 1):
-        model.train()
         order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
         batches = list(order.split(pretext.batch_size))
         if task.views > 1 and len(batches) > 1 and len(batches[-1]) == 1:
             # A task that compares pictures has nothing to compare a single one with.
             batches[-2:] = [torch.cat(batches[-2:])]
-        of_batches = []
-        # disable=None: no bar where there is no terminal.
-        for batch in tqdm(batches, f"epoch {epoch}/{pretext.epochs}", leave=False, disable=None):
-            pixels = torch.from_numpy(images[batch.numpy()])
-            views = [
-                to_unit(fabric.to_device(flip_and_turn(pixels, pretext.upright_weight, generator)))
-                for _ in range(task.views)
-            ]
-            loss = task.loss(model, views, generator)
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            of_batches.append(loss.detach())
-            if len(of_batches) % _LOOK == 0:
-                _mean(of_batches, epoch)
+        # A seed for each epoch: some encoders drop paths, and after a kill the same ones.
+        with drawing_from(seed + 1_000_003 * epoch):
+            steps = _steps(task, model, optimizer, fabric, images, batches, pretext, generator)
+            # disable=None: no bar where there is no terminal.
+            title = f"epoch {epoch}/{pretext.epochs}"
+            of_batches = []
+            for loss in tqdm(steps, title, len(batches), leave=False, disable=None):
+                of_batches.append(loss)
+                # Looking at a number waits for a GPU.
+                if len(of_batches) % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
+                    _mean(of_batches, epoch)
         losses.append(_mean(of_batches, epoch))
         logger.info("pretraining: epoch %d of %d, loss %.6g", epoch, pretext.epochs, losses[-1])
         if pretext.keep == "best" and losses[-1] == min(losses):
@@ -186,6 +179,31 @@ def pretrain(
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),
         shown=pictures,
     )
+
+
+def _steps(
+    task: Task,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fabric: Fabric,
+    images: Images,
+    batches: Sequence[Tensor],
+    pretext: PretextParameters,
+    generator: torch.Generator,
+) -> Iterator[Tensor]:
+    """Take a step for each batch of rows; yield its loss, on the device."""
+    model.train()
+    for batch in batches:
+        pixels = torch.from_numpy(images[batch.numpy()])
+        views = [
+            to_unit(fabric.to_device(flip_and_turn(pixels, pretext.upright_weight, generator)))
+            for _ in range(task.views)
+        ]
+        loss = task.loss(model, views, generator)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        yield loss.detach()
 
 
 def _mean(losses: list[Tensor], epoch: int) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.augment import flip_and_turn, jitter
 from lymphocytosis.encoders.igpt import IGPT, build_igpt
 from lymphocytosis.encoders.pooled import PooledEncoder, build_pooled_encoder
@@ -143,8 +144,7 @@ def joint_embedding_task(pooled: PooledEncoder, pretext: PretextParameters, seed
     """
     losses, heads = import_lightly(pretext.name)
     small_dim = pooled.narrow.out_features
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         if pretext.name == "simclr":
             criterion = losses.NTXentLoss(pretext.simclr.temperature)
             widths = pretext.simclr.hidden_width, pretext.simclr.output_width

@@ -1,6 +1,7 @@
 """The weights an encoder starts from: none, timm's hub, a package, or a file."""
 
 import logging
+from hashlib import sha256
 from pathlib import Path
 
 import timm
@@ -36,6 +37,19 @@ def initial_state(parameters: EncoderParameters, model: nn.Module) -> State | No
     if parameters.weights == "package":
         return _by_position(_read(packaged_file(parameters.name)), model)
     return _by_name(_read(Path(parameters.weights)), model, parameters.weights)
+
+
+def fingerprint(parameters: EncoderParameters) -> str:
+    """Tell a user's own file of weights from another of its name.
+
+    Args:
+        parameters: the block `encoder` of the parameters.
+
+    Returns:
+        A SHA-256 digest, in hexadecimal; empty where `encoder.weights` names no file.
+    """
+    path = Path(parameters.weights)
+    return sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def fetch_weights(name: str) -> State:

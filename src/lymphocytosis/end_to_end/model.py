@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.autoencoder import to_unit
 from lymphocytosis.encoders.encoder import Encoder, build_encoder
 from lymphocytosis.errors import UserError
@@ -123,9 +124,7 @@ def build_picture_classifier(
     Raises:
         UserError: no such encoder, or its weights can't be had.
     """
-    # Model builders draw from torch's one global generator; what others draw is left as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         built = build_encoder(encoder, image_size)
         classifier = PatientClassifier(mil, built.dim, torch.Generator().manual_seed(seed))
     model = PictureClassifier(built, classifier, chunk)

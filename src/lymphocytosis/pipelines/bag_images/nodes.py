@@ -54,6 +54,7 @@ def train_picture_classifiers(
         The packed state dicts; and the history of each model.
     """
     from lymphocytosis.compute import start_fabric
+    from lymphocytosis.encoders.weights import fingerprint
     from lymphocytosis.end_to_end.bags import gather_pictures
     from lymphocytosis.end_to_end.training import train_picture_suite
 
@@ -66,6 +67,7 @@ def train_picture_classifiers(
             "the table of patients": patients.to_csv(),
             "the splits": splits.to_csv(),
             "the parameters encoder": encoder,
+            "the file of weights": fingerprint(encoder),
             "the parameters mil": mil,
             "the parameters bag_images": bag_images,
             "the parameter views": views,

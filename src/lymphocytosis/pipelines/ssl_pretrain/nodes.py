@@ -56,6 +56,7 @@ def pretrain_encoder(
     from lymphocytosis.encoders.pooled import build_frozen
     from lymphocytosis.encoders.pretrain import pretrain, untrained
     from lymphocytosis.encoders.tasks import build_task
+    from lymphocytosis.encoders.weights import fingerprint
 
     store.check_same_ingest(cells, cell_images)
     rows = rows_for_pretext(cells, patients, pretext.images)
@@ -72,7 +73,9 @@ def pretrain_encoder(
                 "which pictures are trained on": sha256(rows.tobytes()).hexdigest(),
                 "the parameters encoder": encoder,
                 "the parameters pretext": pretext,
-                "the parameters compute": compute,
+                "the file of weights": fingerprint(encoder),
+                # A smaller batch for embedding is no reason to pretrain anew.
+                "the parameters compute": (compute.accelerator, compute.precision),
                 "the parameter seed": seed,
             }
         )
