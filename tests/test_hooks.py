@@ -76,7 +76,7 @@ class TestOneRunAWorkspace:
         with pytest.raises(click.ClickException, match=told):
             runs()
         first.after_pipeline_run({"run_id": "1"}, Pipeline([]), DataCatalog())
-        runs().on_pipeline_error(ValueError())
+        runs().on_pipeline_error(ValueError(), DataCatalog())
         runs().lock.release()
 
     def test_a_killed_one_is_no_obstacle_and_is_cleared_up_after(self, runs, tmp_path):
@@ -128,9 +128,9 @@ class TestErrors:
         except DatasetError as error:
             told = f"{os.strerror(number)}.*large.parquet.*same command goes on"
             with pytest.raises(click.ClickException, match=told):
-                hooks.on_pipeline_error(error)
+                hooks.on_pipeline_error(error, DataCatalog())
 
     def test_another_error_is_left_as_it_is(self):
         hooks = ProjectHooks()
         hooks.lock = SimpleNamespace(release=lambda: None)
-        hooks.on_pipeline_error(FileNotFoundError(errno.ENOENT, "none", "x"))
+        hooks.on_pipeline_error(FileNotFoundError(errno.ENOENT, "none", "x"), DataCatalog())

@@ -1,10 +1,27 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
 import pandas as pd
 import pandera.errors
 import pytest
+import yaml
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.validation.exceptions import DataValidationError
 from pandera.pandas import DataFrameSchema
 
 from lymphocytosis import schemas
+from lymphocytosis.hooks import ProjectHooks
 
+PROJECT = Path(__file__).parents[1]
+CATALOG = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
+TABLES = {
+    name.format(size="large", rule="avg"): entry.get("validator", "").rpartition(".")[2]
+    for name, entry in CATALOG.items()
+    if not name.startswith("_") and entry["type"].endswith(("ParquetDataset", "CSVDataset"))
+    if name not in ("supplied_splits", "supplied_folds")  # the user's own, judged by their nodes
+}
 HEX = "0" * 64
 
 
@@ -30,6 +47,18 @@ def good_tables():
                 "sha256": [HEX, "", HEX],
                 "row": pd.array([0, None, 1], dtype="Int64"),
                 "status": ["taken", "left_out", "converted"],
+            }
+        ),
+        "records": pd.DataFrame(
+            {
+                "patient_id": ["007", "007", "P2"],
+                "image_id": ["a.jpg", "a.jpg", "a.jpg"],
+                "path": ["trainset/007/a.jpg", "testset/007/a.jpg", "testset/P2/a.jpg"],
+                "sha256": [HEX, "", HEX],
+                "row": pd.array([0, None, 1], dtype="Int64"),
+                "status": ["taken", "left_out", "converted"],
+                "subset": ["train", "test", "test"],
+                "reason": ["", "can't be read: not a file", "mode L, not RGB"],
             }
         ),
         "splits": pd.DataFrame(
@@ -130,7 +159,7 @@ def good_tables():
             {"patient_id": ["P1"], "mean": [0.5], "std": [0.5], "max": [1.0], "min": [0.0]}
         ),
         "decisions": pd.DataFrame({"patient_id": ["P1", "P2"], "decision": [0, 1]}),
-        "submission": pd.DataFrame({"ID": ["P1", "007"], "Predicted": [0, 1]}),
+        "submission": pd.DataFrame({"ID": ["NA", "007"], "Predicted": [0, 1]}),
         "results": pd.DataFrame(
             {
                 "method": ["AVG"],
@@ -178,6 +207,9 @@ BAD_VALUES = [
     ("cells", "sha256", "G" * 64),
     ("cells", "row", -1),
     ("cells", "status", "lost"),
+    ("records", "subset", "validation"),
+    ("records", "path", "testset/007/a.jpg"),
+    ("records", "sha256", "abc"),
     ("splits", "split", 0),
     ("splits", "split", 2),
     ("splits", "patient_id", "P2"),
@@ -255,12 +287,13 @@ def test_a_bad_value_is_refused_by_its_column(name, column, value):
         getattr(schemas, name).validate(table)
 
 
+@pytest.mark.parametrize("name", ["cells", "records"])
 @pytest.mark.parametrize(("column", "value"), [("row", None), ("status", "left_out")])
-def test_a_row_in_the_store_and_the_status_go_together(column, value):
-    table = GOOD["cells"].copy()
+def test_a_row_in_the_store_and_the_status_go_together(name, column, value):
+    table = GOOD[name].copy()
     table.loc[0, column] = value
     with refused("a row in the store where, and only where, the picture is not left out"):
-        schemas.cells.validate(table)
+        getattr(schemas, name).validate(table)
 
 
 def test_two_cells_never_share_a_row_of_the_store():
@@ -270,3 +303,174 @@ def test_two_cells_never_share_a_row_of_the_store():
     assert len(taken) > 1
     with refused("each row of the store"):
         schemas.cells.validate(table)
+
+
+class TestFaults:
+    """What a user is told, each fault by row and column."""
+
+    def told(self, name, table):
+        with pytest.raises(pandera.errors.SchemaErrors) as caught:
+            getattr(schemas, name).validate(table, lazy=True)
+        return schemas.faults_of(caught.value)
+
+    def test_a_bad_value(self):
+        table = GOOD["predictions"].copy()
+        table.loc[2, "probability"] = 1.5
+        assert self.told("predictions", table) == [
+            "row 3, column probability: is 1.5, expected in_range(0, 1)"
+        ]
+
+    def test_an_empty_one(self):
+        table = GOOD["predictions"].copy()
+        table.loc[1, "probability"] = float("nan")
+        assert self.told("predictions", table) == ["row 2, column probability: is empty"]
+
+    def test_text_among_numbers(self):
+        table = GOOD["patients"].assign(lymphocyte_count=[2.3, "many", 4.0])
+        assert self.told("patients", table) == [
+            "row 2, column lymphocyte_count: is 'many', expected dtype('float64')"
+        ]
+
+    def test_numbers_of_another_type(self):
+        table = GOOD["patients"].assign(age_years=[1.5, 2.0, 3.0])
+        assert self.told("patients", table) == [
+            "column age_years: has the type float64, expected dtype('int16')"
+        ]
+
+    def test_columns(self):
+        table = GOOD["decisions"].rename(columns={"decision": "decisions"})
+        assert set(self.told("decisions", table)) == {
+            "column decision: is missing",
+            "column decisions: does not belong here",
+        }
+
+    def test_a_row_that_stands_twice(self):
+        table = GOOD["splits"].assign(split=1)
+        assert self.told("splits", table) == [
+            "row 1: split 1, patient_id 'P1' stands in another row too",
+            "row 3: split 1, patient_id 'P1' stands in another row too",
+        ]
+
+    def test_a_rule_over_columns_once(self):
+        table = GOOD["cells"].assign(status=["left_out", "left_out", "taken"])
+        assert self.told("cells", table) == [
+            "row 1: is not as it must be: a row in the store where, and only where, "
+            "the picture is not left out"
+        ]
+
+
+# Every table of the catalog, edited on the disk: refused by file, row and column.
+
+
+@pytest.fixture(scope="module")
+def new_catalog(tmp_path_factory):
+    """A function that returns the project's catalog in a workspace of its own."""
+
+    def make():
+        bootstrap_project(PROJECT)
+        workspace = str(tmp_path_factory.mktemp("edited"))
+        with KedroSession.create(PROJECT, runtime_params={"workspace": workspace}) as session:
+            return session.load_context().catalog
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def catalog(new_catalog):
+    return new_catalog()
+
+
+def a_runs_hooks():
+    hooks = ProjectHooks()
+    hooks.lock = SimpleNamespace(release=lambda: None)
+    return hooks
+
+
+def as_told(catalog, entry):
+    """What `kedro run` shows where the entry can't be loaded; None where it can."""
+    try:
+        catalog.load(entry)
+    except Exception as error:
+        with pytest.raises(click.ClickException) as shown:
+            a_runs_hooks().on_pipeline_error(error, catalog)
+        return shown.value.message
+    return None
+
+
+def write(table, path):
+    # As a user's script would; an index that came of picking rows is kept.
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path)
+
+
+@pytest.fixture(scope="module", params=TABLES)
+def saved(request, catalog):
+    """An entry's name, its schema's, and the file of a good table that was saved."""
+    entry, schema = request.param, TABLES[request.param]
+    catalog.save(entry, GOOD[schema])
+    return entry, schema, Path(catalog.get(entry)._get_load_path())
+
+
+def test_every_table_has_a_schema():
+    assert set(TABLES.values()) == set(GOOD) - {"records"}
+
+
+def test_a_good_one_comes_back(saved, catalog):
+    entry, schema, path = saved
+    write(GOOD[schema], path)
+    pd.testing.assert_frame_equal(catalog.load(entry), GOOD[schema], check_dtype=False)
+
+
+def test_a_bad_value_is_told_with_file_row_and_column(saved, catalog):
+    entry, schema, path = saved
+    bad = [(column, value) for name, column, value in BAD_VALUES if name == schema]
+    assert bad
+    for column, value in bad:
+        table = GOOD[schema].astype({column: "object"})
+        table.loc[0, column] = value
+        write(table.astype({column: GOOD[schema][column].dtype}), path)
+        told = as_told(catalog, entry)
+        assert f"The table {entry} ({path}) can't be used: " in told
+        assert "row 1" in told
+        assert column in told
+    write(GOOD[schema], path)
+    assert as_told(catalog, entry) is None
+
+
+def test_a_column_that_is_missing_is_told(saved, catalog):
+    entry, schema, path = saved
+    for column in GOOD[schema]:
+        write(GOOD[schema].drop(columns=column), path)
+        assert f"column {column}: is missing" in as_told(catalog, entry)
+
+
+def test_a_row_that_was_copied_is_told(saved, catalog):
+    entry, schema, path = saved
+    write(GOOD[schema].iloc[[0, *range(len(GOOD[schema]))]], path)
+    told = as_told(catalog, entry)
+    assert "row 1: " in told
+    assert "row 2: " in told
+    assert "stands in another row too" in told
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b'"', b"\xff\xfe\x00", b"a,b\n1\n2,3,4\n"])
+def test_a_damaged_file_is_told(saved, catalog, content):
+    entry, _, path = saved
+    path.write_bytes(content)
+    told = as_told(catalog, entry)
+    assert str(path) in told
+    assert "Traceback" not in told
+
+
+def test_a_bad_table_is_not_saved(new_catalog):
+    catalog = new_catalog()
+    for entry, schema in TABLES.items():
+        twice = GOOD[schema].iloc[[0, 0]].reset_index(drop=True)
+        with pytest.raises(DataValidationError) as caught:
+            catalog.save(entry, twice)
+        told = rf"(?s)The table {entry} is not saved.* row 1: "
+        with pytest.raises(click.ClickException, match=told):
+            a_runs_hooks().on_pipeline_error(caught.value, catalog)
+        assert not catalog.exists(entry)

@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import DataCatalog
+from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import DataValidationError
 
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, listed
 from lymphocytosis.parameters import Parameters, check_parameters
 from lymphocytosis.whole_files import remove_parts
 
@@ -104,13 +104,15 @@ class ProjectHooks:
         self.lock.release()
 
     @hook_impl
-    def on_pipeline_error(self, error: Exception) -> None:
+    def on_pipeline_error(self, error: Exception, catalog: DataCatalog) -> None:
         """Show an error that the user can mend by its message alone, without a traceback."""
         self.lock.release()
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, UserError | DataValidationError):
+            if isinstance(cause, UserError):
                 raise click.ClickException(str(cause)) from error
+            if isinstance(cause, DataValidationError):
+                raise click.ClickException(_refused_table(cause, catalog)) from error
             if isinstance(cause, OSError) and cause.errno in _DISK:
                 raise click.ClickException(
                     f"The disk does not take what the run writes: {cause}. What was saved before "
@@ -118,6 +120,26 @@ class ProjectHooks:
                     "in the same one, the same command goes on from what is finished."
                 ) from error
             cause = cause.__cause__ or cause.__context__
+
+
+def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
+    """Say which table is refused, and each fault by row and column; Kedro tells no rows."""
+    from pandera.errors import SchemaErrors
+
+    from lymphocytosis.schemas import faults_of
+
+    name = error.dataset_name or ""
+    if not isinstance(error.__cause__, SchemaErrors):
+        return str(error)
+    faults = listed(faults_of(error.__cause__))
+    table = catalog.get(name)
+    if error.mode == "save" or not isinstance(table, AbstractVersionedDataset):
+        return f"The table {name} is not saved, for it is not as it must be: {faults}"
+    return (
+        f"The table {name} ({table._get_load_path()}) can't be used: {faults}\n"
+        "If it was edited, remove the folder of this version to take the one before it, or run "
+        "again the pipeline that makes it."
+    )
 
 
 def _lock(workspace: Path) -> FileLock:

@@ -1,6 +1,8 @@
 """What each table of the catalog must look like; checked whenever one is saved or loaded."""
 
+import pandas as pd
 import pandera.pandas as pa
+from pandera.errors import SchemaErrors
 
 _id = pa.Column(str, pa.Check.str_length(min_value=1))
 _split = pa.Column(int, pa.Check.ge(1), coerce=True)
@@ -28,26 +30,34 @@ patients = _table(
     unique=["patient_id"],
 )
 
-cells = _table(
+_taken = pa.Check(
+    lambda table: table["row"].isna() == (table["status"] == "left_out"),
+    error="a row in the store where, and only where, the picture is not left out",
+)
+_row_of_one = pa.Check(
+    lambda table: table["row"].isna() | ~table["row"].duplicated(),
+    error="each row of the store is one cell's",
+)
+_cell_columns = {
+    "patient_id": _id,
+    "image_id": _id,
+    "path": _id,
+    "sha256": pa.Column(str, pa.Check.str_matches(r"^([0-9a-f]{64})?$")),
+    "row": pa.Column("Int64", pa.Check.ge(0), nullable=True),
+    "status": pa.Column(str, pa.Check.isin(["taken", "converted", "left_out"])),
+}
+
+cells = _table(_cell_columns, unique=["patient_id", "image_id"], checks=[_taken, _row_of_one])
+
+# In the image store, beside the pixels.
+records = _table(
     {
-        "patient_id": _id,
-        "image_id": _id,
-        "path": _id,
-        "sha256": pa.Column(str, pa.Check.str_matches(r"^([0-9a-f]{64})?$")),
-        "row": pa.Column("Int64", pa.Check.ge(0), nullable=True),
-        "status": pa.Column(str, pa.Check.isin(["taken", "converted", "left_out"])),
+        **_cell_columns,
+        "subset": pa.Column(str, pa.Check.isin(["train", "test"])),
+        "reason": pa.Column(str),
     },
-    unique=["patient_id", "image_id"],
-    checks=[
-        pa.Check(
-            lambda table: table["row"].isna() == (table["status"] == "left_out"),
-            error="a row in the store where, and only where, the picture is not left out",
-        ),
-        pa.Check(
-            lambda table: table["row"].isna() | ~table["row"].duplicated(),
-            error="each row of the store is one cell's",
-        ),
-    ],
+    unique=["path"],
+    checks=[_taken, _row_of_one],
 )
 
 splits = _table(
@@ -207,3 +217,37 @@ results = _table(
     },
     unique=["method"],
 )
+
+
+def faults_of(error: SchemaErrors) -> list[str]:
+    """Say by row and column what is wrong with a table.
+
+    Args:
+        error: what validating the whole table brought up.
+
+    Returns:
+        A text for each fault; rows are counted from 1, a header not among them.
+    """
+    faults: dict[str, None] = {}  # a fault of a whole row is reported once for each column
+    twice: dict[str, list[str]] = {}
+    for case in error.failure_cases.sort_values("index", kind="stable").to_dict("records"):
+        column, check, value = case["column"], case["check"], case["failure_case"]
+        where = "" if pd.isna(case["index"]) else f"row {int(case['index']) + 1}"
+        if check == "column_in_dataframe":
+            faults[f"column {value}: is missing"] = None
+        elif check == "column_in_schema":
+            faults[f"column {value}: does not belong here"] = None
+        elif check == "multiple_fields_uniqueness":
+            twice.setdefault(where, []).append(f"{column} {value!r}")
+        elif case["schema_context"] == "DataFrameSchema":
+            faults[f"{where}: is not as it must be: {check}"] = None
+        elif check == "not_nullable":
+            faults[f"{where}, column {column}: is empty"] = None
+        elif where:
+            faults[f"{where}, column {column}: is {value!r}, expected {check}"] = None
+        elif str(check).startswith("dtype"):
+            faults[f"column {column}: has the type {value}, expected {check}"] = None
+        # Else a check that can't even be made of values of this type; the type is told above.
+    for where, keys in twice.items():
+        faults[f"{where}: {', '.join(keys)} stands in another row too"] = None
+    return list(faults)

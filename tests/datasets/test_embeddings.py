@@ -73,7 +73,7 @@ class TestRoundTrip:
 
         def tables():
             for n in range(20):
-                one = table(2, n)
+                one = table(2, n, f"P{n}")
                 made.append(weakref.ref(one))
                 alive.append(sum(ref() is not None for ref in made))
                 assert not path.exists()
@@ -161,3 +161,61 @@ class TestRefusals:
         pd.DataFrame({"patient_id": ["P1"], "label": [1]}).to_parquet(path)
         with refused(rf"{path} has the columns patient_id, label; a table of embeddings has"):
             dataset.load()
+
+
+class TestEditedTables:
+    """What another program made of the file is refused by row and column."""
+
+    def edited(self, path, name, values):
+        whole = pa.concat_tables([table(3, 1), table(2, 2, "P2")])
+        at = whole.column_names.index(name)
+        pq.write_table(whole.set_column(at, name, values), path)
+
+    @pytest.mark.parametrize("name", ["patient_id", "image_id", "view"])
+    def test_an_empty_key(self, dataset, path, refused, name):
+        self.edited(path, name, pa.array(["a", None, "b", "c", "d"]))
+        with refused(rf"{path}, row 2, column {name}: is empty"):
+            dataset.load()
+
+    def test_another_view(self, dataset, path, refused):
+        self.edited(path, "view", pa.array(["original"] * 3 + ["diagonal"] * 2))
+        with refused(rf"{path}, row 4, column view: is 'diagonal', expected original, horiz"):
+            dataset.load()
+
+    def test_a_cell_that_stands_twice(self, dataset, path, refused):
+        pq.write_table(pa.concat_tables([table(3, 1), table(2, 2)]), path)
+        with refused(rf"{path}, row 4: 007, 000000.jpg, original stands in an earlier row too"):
+            dataset.load()
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize(("name", "width"), [("large", LARGE), ("small", SMALL)])
+    def test_a_number_that_is_none(self, dataset, path, refused, name, width, value):
+        values = np.zeros((5, width), dtype=np.float32)
+        values[4, 1] = value
+        array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), width)
+        pieces = pa.chunked_array([array[:2], array[2:]])
+        self.edited(path, name, pieces)
+        with refused(rf"{path}, row 5, column {name}: has a value that is not finite"):
+            dataset.load()
+
+    def test_a_list_with_a_hole(self, dataset, path, refused):
+        values = [[0.0] * SMALL, [0.0] * (SMALL - 1) + [None], *[[0.0] * SMALL] * 3]
+        self.edited(path, "small", pa.array(values, pa.list_(pa.float32(), SMALL)))
+        with refused(rf"{path}, row 2, column small: has a value that is not finite"):
+            dataset.load()
+
+    @pytest.mark.parametrize(
+        "kind", [pa.list_(pa.float32()), pa.list_(pa.float64(), SMALL), pa.list_(pa.int8(), SMALL)]
+    )
+    def test_numbers_of_another_kind(self, dataset, path, refused, kind):
+        self.edited(path, "small", pa.array([[0] * SMALL] * 5, kind))
+        with refused(rf"{path}, column small: has the type .*, expected lists of float32"):
+            dataset.load()
+
+    def test_what_is_no_number_is_not_saved(self, dataset, path, refused):
+        bad = table(3).set_column(
+            3, "large", pa.array([[np.nan] * LARGE] * 3, pa.list_(pa.float32(), LARGE))
+        )
+        with refused(rf"{path}, row 1, column large: has a value that is not finite"):
+            dataset.save(iter([table(2, patient="P2"), bad]))
+        assert list(path.parent.iterdir()) == []

@@ -5,6 +5,7 @@ import tempfile
 import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,7 +57,8 @@ def empty_pictures(image, n=1000):
     """Pictures made one by one when they are asked for."""
     for number in range(n):
         pixels = np.full((image.size, image.size, 3), number % 256, dtype=np.uint8)
-        record = {"patient_id": "P1", "image_id": str(number), "status": "taken"}
+        record = {"patient_id": "P1", "image_id": str(number), "subset": "train"}
+        record |= {"path": f"trainset/P1/{number}", "sha256": "", "status": "taken", "reason": ""}
         yield StoredPicture(record, pixels)
 
 
@@ -185,3 +187,32 @@ class TestDamage:
         with refused("is damaged"):
             dataset.load()
         assert not (tmp_path / "owned").exists()
+
+    @pytest.mark.parametrize(
+        ("column", "value", "told"),
+        [
+            ("status", "lost", "row 2, column status: is 'lost', expected isin"),
+            ("sha256", "abc", "row 2, column sha256: is 'abc'"),
+            ("row", 0, "row 2: is not as it must be: each row of the store is one cell's"),
+            ("row", 7, "does not name the 3 pictures in their order"),
+        ],
+    )
+    def test_edited_records_are_refused(
+        self, dataset, image_parameters, tmp_path, refused, column, value, told
+    ):
+        dataset.save(stream_of(GOOD, image_parameters()))
+        path = tmp_path / "store/records.parquet"
+        records = pd.read_parquet(path)
+        records.loc[1, column] = value
+        records.to_parquet(path)
+        with refused(rf"(?s)The image store .* is damaged.*records.parquet.*{told}"):
+            dataset.load()
+
+    @pytest.mark.parametrize(("shape", "kind"), [((3, 41, 41, 3), "u1"), ((3, 40, 40, 3), "u2")])
+    def test_other_pixels_are_refused(
+        self, dataset, image_parameters, tmp_path, refused, shape, kind
+    ):
+        dataset.save(stream_of(GOOD, image_parameters()))
+        np.save(tmp_path / "store/pixels.npy", np.zeros(shape, dtype=kind))
+        with refused(r"pixels.npy holds uint.*, not uint8 \(n, 40, 40, 3\)"):
+            dataset.load()

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.lib import format as npy
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, listed
 from lymphocytosis.imaging.store import CellImages, PictureStream
 from lymphocytosis.parameters import ImageParameters
 from lymphocytosis.whole_files import appearing_whole
@@ -32,6 +32,7 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
             images: CellImages = np.load(folder / "pixels.npy", mmap_mode="r").view(CellImages)
             images.records = pd.read_parquet(folder / "records.parquet")
             images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
+            _check(images)
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
             # pydantic's ValidationError is a ValueError.
             raise UserError(
@@ -53,21 +54,41 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
             (folder / "image.json").write_text(data.image.model_dump_json(indent=2))
 
 
+def _check(images: CellImages) -> None:
+    """Raise ValueError where pixels, records and parameters don't go together."""
+    # Pandera takes a second: a run is not to wait for it before its first node.
+    from pandera.errors import SchemaErrors
+
+    from lymphocytosis import schemas
+
+    size = images.image.size
+    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
+        raise ValueError(
+            f"pixels.npy holds {images.dtype} {images.shape}, not uint8 (n, {size}, {size}, 3)"
+        )
+    try:
+        schemas.records.validate(images.records, lazy=True)
+    except SchemaErrors as error:
+        raise ValueError(f"records.parquet: {listed(schemas.faults_of(error))}") from error
+    if not np.array_equal(images.records["row"].dropna(), range(len(images))):
+        raise ValueError(f"records.parquet does not name the {len(images)} pictures in their order")
+
+
 def _write_pixels(file: BinaryIO, stream: PictureStream) -> pd.DataFrame:
     """Write an .npy file whose number of rows is known only at its end."""
     size = stream.image.size
     _write_header(file, (0, size, size, 3))
-    records, rows = [], 0
+    rows_of_files, rows = [], 0
     for picture in stream.pictures:
         row = None
         if picture.pixels is not None:
             file.write(np.ascontiguousarray(picture.pixels).data)
             row, rows = rows, rows + 1
-        records.append({**picture.record, "row": row})
+        rows_of_files.append({**picture.record, "row": row})
     # NumPy pads the header so that the first axis may grow in place.
     file.seek(0)
     _write_header(file, (rows, size, size, 3))
-    return pd.DataFrame(records).astype({"row": "Int64"})
+    return pd.DataFrame(rows_of_files).astype({"row": "Int64"})
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

@@ -1,15 +1,31 @@
-"""kedro-datasets' own datasets, but that their files appear whole or not at all."""
+"""kedro-datasets' own datasets; but files appear whole, and a damaged one is refused plainly."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pandas as pd
+from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 
+from lymphocytosis.errors import UserError, brief
 from lymphocytosis.whole_files import appearing_whole
 
 
 class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
     """`pandas.ParquetDataset`."""
+
+    def load(self) -> pd.DataFrame:
+        """Read the table, its rows counted from 0.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self._get_load_path()
+        try:
+            table = pandas.ParquetDataset(filepath=str(path), load_args=self._load_args).load()
+        except DatasetError as error:
+            raise _unreadable(path, "Parquet", error) from error
+        return table.reset_index(drop=True)
 
     def save(self, data: Any) -> None:
         """Write under a temporary name, then give the real one."""
@@ -19,6 +35,18 @@ class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
 
 class CSVDataset(pandas.CSVDataset):  # type: ignore[misc]
     """`pandas.CSVDataset`."""
+
+    def load(self) -> pd.DataFrame:
+        """Read the table.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self._get_load_path()
+        try:
+            return pandas.CSVDataset(filepath=str(path), load_args=self._load_args).load()
+        except DatasetError as error:
+            raise _unreadable(path, "CSV", error) from error
 
     def save(self, data: Any) -> None:
         """Write under a temporary name, then give the real one."""
@@ -42,3 +70,11 @@ class TextDataset(text.TextDataset):  # type: ignore[misc]
         """Write under a temporary name, then give the real one."""
         with appearing_whole(Path(self._get_save_path())) as path:
             text.TextDataset(filepath=str(path)).save(data)
+
+
+def _unreadable(path: PurePosixPath, kind: str, error: DatasetError) -> UserError:
+    reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    return UserError(
+        f"{path} can't be read as {kind}: {brief(reason)}. Remove the folder of this version to "
+        "take the one before it, or run again the pipeline that makes it."
+    )
