@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from lymphocytosis.errors import UserError, brief
 
+# What a file raises whose values are not those of the model it names.
+MISFITS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 # The largest model here, EfficientNet-B7 with its decoder, has some 300 MB.
 MOST_BYTES = 8 * 1024**3
 
@@ -37,6 +40,35 @@ def read_model_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a model's state dict.")
     return content
+
+
+def fill(model: nn.Module, state: Any, assign: bool = False) -> None:
+    """Give a model the weights of a file.
+
+    Args:
+        model: as it was built by the file's parameters.
+        state: what the file holds as the model's state dict.
+        assign: take the file's tensors themselves; for a model on torch's meta device, which takes
+            no memory for sizes that the file only claims.
+
+    Raises:
+        ValueError: the weights are not the model's, or are no finite numbers.
+    """
+    wanted = model.state_dict()
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError("the weights are no state dict (names to tensors)")
+    if odd := sorted(map(str, wanted.keys() ^ state.keys())):
+        raise ValueError(f"{len(odd)} weights are missing or unknown, the first: {odd[0]}")
+    for name, value in wanted.items():
+        given = state[name]
+        if (given.shape, given.dtype) != (value.shape, value.dtype):
+            raise ValueError(
+                f"the weight {name} is {given.dtype} {tuple(given.shape)}, and the model's is "
+                f"{value.dtype} {tuple(value.shape)}"
+            )
+        if not torch.isfinite(given).all():
+            raise ValueError(f"the weight {name} has values that are not finite")
+    model.load_state_dict(state, assign=assign)
 
 
 def write_model_file(content: dict[str, Any], path: Path) -> None:

@@ -212,7 +212,7 @@ class TestTraces:
             {"ID": "P1 ", "DOB": " 01-05-1950"},
             {"ID": "P5", "DOB": "1/5/1950 "},
         ]
-        traces = table_traces(table_of(rows))
+        traces = table_traces(table_of(rows), read(rows)[0])
         assert traces.to_dict(orient="list") == {
             "patient_id": ["P9", "P1", "P5"],
             "date_format": [0, 1, 0],
@@ -222,9 +222,25 @@ class TestTraces:
     def test_they_join_to_the_patients(self):
         rows = [{"ID": f" P{n}", "DOB": f"{n}/1/1950"} for n in (3, 1, 2)]
         patients, _ = read(rows)
-        joined = patients.merge(table_traces(table_of(rows)), "left")
+        joined = patients.merge(table_traces(table_of(rows), patients), "left")
         assert joined["patient_id"].tolist() == ["P1", "P2", "P3"]
         assert joined["row_order"].tolist() == [1, 2, 0]
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda table: table.iloc[1:],
+            lambda table: table.assign(ID=["P1", "P4"]),
+            lambda table: table.drop(columns="ID"),
+            lambda table: table.drop(columns="DOB"),
+            lambda table: table[["ID", "ID", "DOB"]],
+        ],
+    )
+    def test_a_table_that_changed_since_ingest_is_refused(self, edit):
+        rows = [{"ID": "P1"}, {"ID": "P2"}]
+        patients, _ = read(rows)
+        with pytest.raises(UserError, match=r"has changed since ingest.*Run ingest again"):
+            table_traces(edit(table_of(rows)), patients)
 
 
 class TestRefusals:

@@ -89,6 +89,18 @@ def test_a_state_dict_that_is_none_of_the_models_is_refused(packed, content):
 
 
 @pytest.mark.parametrize("packed", KINDS, indirect=True)
+@pytest.mark.parametrize(
+    "change", [lambda w: w * torch.nan, lambda w: w.double(), lambda w: w[:0], lambda w: w.tolist()]
+)
+def test_a_weight_that_is_none_is_refused(packed, change):
+    state = dict(packed["state_dict"])
+    name = next(name for name, value in state.items() if value.is_floating_point())
+    packed["state_dict"] = state | {name: change(state[name])}
+    with pytest.raises(UserError, match=r"can't be rebuilt.*Run ssl_pretrain again"):
+        unpack(packed)
+
+
+@pytest.mark.parametrize("packed", KINDS, indirect=True)
 def test_the_state_dict_of_another_kind_is_refused(packed):
     packed["kind"] = "autoencoder" if packed["kind"] == "igpt" else "igpt"
     with pytest.raises(UserError, match="can't be rebuilt"):

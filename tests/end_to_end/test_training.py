@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -195,6 +196,26 @@ class TestSuite:
                 single, patients, splits, encoder, mil(), bag_images(batch_bags=1), VIEWS, 3,
                 FABRIC, Progress(None),
             )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda content: content.pop("parameters"),
+            lambda content: content["parameters"].pop("image"),
+            lambda content: content["parameters"].update(mil={}),
+            lambda content: content["parameters"].update(encoder=None),
+            lambda content: content["state_dicts"].pop(2),
+            lambda content: content["state_dicts"].update({1: {}}),
+            lambda content: next(iter(content["state_dicts"][1].values())).fill_(torch.nan),
+        ],
+    )
+    def test_a_file_that_was_tampered_with_is_refused(self, suite, splits, spoil):
+        patients, bags, content, _ = suite
+        content = copy.deepcopy(content)
+        spoil(content)
+        asked = {1: VALIDATION, 2: VALIDATION}
+        with pytest.raises(UserError, match=r"can't be rebuilt: .*Run bag_images again"):
+            predict_patients_by_pictures(content, bags, patients, splits, asked, VIEWS, FABRIC)
 
     def test_another_kind_other_splits_and_other_pictures_are_refused(
         self, suite, splits, image_parameters

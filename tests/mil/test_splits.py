@@ -2,7 +2,12 @@ import pandas as pd
 import pytest
 
 from lymphocytosis.errors import UserError
-from lymphocytosis.mil.splits import draw_splits, take_supplied_splits
+from lymphocytosis.mil.splits import (
+    check_patients_of,
+    check_splits,
+    draw_splits,
+    take_supplied_splits,
+)
 from lymphocytosis.parameters import SplitParameters
 
 
@@ -135,3 +140,31 @@ class TestSuppliedSplits:
     def test_an_empty_table_is_refused(self):
         with pytest.raises(UserError, match="no rows"):
             take_supplied_splits(supplied([]), self.patients)
+
+
+class TestSplitsOfOtherPatients:
+    """Tables from the disk, which another ingest may have made, or a hand edited."""
+
+    def test_what_was_drawn_passes(self):
+        patients = some_patients()
+        check_splits(draw_splits(patients, settings(), seed=0), patients)
+
+    @pytest.mark.parametrize("other", ["P999", "P164", "P170"])  # unknown, unlabelled, of the test
+    def test_a_patient_who_is_no_labelled_one_is_named_with_the_row(self, other):
+        patients = some_patients()
+        splits = draw_splits(patients, settings(), seed=0)
+        splits.loc[7, "patient_id"] = other
+        told = rf"'splits' does not go with the entry 'patients': 1 fault.*\n.*row 8: '{other}'"
+        with pytest.raises(UserError, match=told):
+            check_splits(splits, patients)
+        with pytest.raises(UserError, match=told.replace("splits", "control_predictions")):
+            check_patients_of("control_predictions", splits, patients)
+
+    @pytest.mark.parametrize("role", ["train", "validation"])
+    def test_a_part_that_lost_a_class_is_named(self, role):
+        patients = some_patients()
+        splits = draw_splits(patients, settings(), seed=0)
+        reactive = splits["patient_id"].isin(patients["patient_id"][:50])
+        lost = (splits["split"] == 2) & (splits["role"] == role) & reactive
+        with pytest.raises(UserError, match=rf"split 2: its {role} part has no reactive patient"):
+            check_splits(splits[~lost], patients)

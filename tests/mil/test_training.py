@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from lymphocytosis import schemas
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import gather_bags, pack
@@ -22,6 +23,49 @@ from lymphocytosis.mil.training import (
 from lymphocytosis.progress import Progress
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
+
+
+def weights_of(content):
+    """The first weight in the state dict of split 1, and the dict."""
+    state = content["state_dicts"][1]
+    return next(iter(state)), state
+
+
+def with_weight(change):
+    def spoil(content):
+        name, state = weights_of(content)
+        state[name] = change(state[name])
+
+    return spoil
+
+
+# What may have become of a file of classifiers.
+SPOILED = [
+    lambda content: content.pop("parameters"),
+    lambda content: content.pop("state_dicts"),
+    lambda content: content.pop("whitening"),
+    lambda content: content.update(parameters=None),
+    lambda content: content.update(parameters={}),
+    lambda content: content.update(state_dicts=[]),
+    lambda content: content.update(state_dicts={1: {}, 2: {}}),
+    lambda content: content["state_dicts"].pop(2),
+    lambda content: content["state_dicts"].update({1: None}),
+    lambda content: content.update(whitening={"mean": torch.zeros(3)}),
+    lambda content: content.update(whitening=3),
+    lambda content: content["whitening"].update(mean=torch.zeros(7)),
+    lambda content: content["whitening"].update(matrix=torch.zeros(5, 2)),
+    lambda content: content["whitening"]["matrix"].fill_(torch.nan),
+    lambda content: content["parameters"].update(mil={}),
+    lambda content: content["parameters"]["mil"].update(aggregator="median"),
+    lambda content: content["parameters"]["mil"].update(aggregator="mean_and_spread"),
+    lambda content: content["parameters"]["mil"].update(embedding_width=10**12),
+    with_weight(lambda weight: weight[:1]),
+    with_weight(lambda weight: weight.double()),
+    with_weight(lambda weight: weight * torch.nan),
+    with_weight(lambda weight: weight.tolist()),
+    lambda content: weights_of(content)[1].pop(weights_of(content)[0]),
+    lambda content: weights_of(content)[1].update(surprise=torch.zeros(1)),
+]
 TRAIN, VALIDATION = np.arange(16), np.arange(16, 24)
 
 
@@ -451,3 +495,40 @@ class TestPrediction:
     def test_another_kind_of_model_is_refused(self):
         with pytest.raises(UserError, match="not classifiers"):
             load_classifiers({"kind": "autoencoder"}, None, None)
+
+    @pytest.mark.parametrize("classifier", ["neural", "logistic"])
+    @pytest.mark.parametrize("spoil", SPOILED, ids=range(len(SPOILED)))
+    def test_a_file_that_was_tampered_with_is_refused(self, cohort, mil, spoil, classifier):
+        _, bags, splits, content, _ = suite_of(cohort, mil, classifier=classifier, components=3)
+        spoil(content)
+        with pytest.raises(UserError, match=r"can't be rebuilt: .*Run classify again"):
+            load_classifiers(content, bags, splits)
+
+    def test_sizes_beyond_what_the_file_holds_take_no_memory(self, cohort, mil):
+        _, bags, splits, content, _ = suite_of(cohort, mil)
+        # A hundred thousand million weights: 430 GB.
+        content["parameters"]["mil"] |= {"hidden_widths": [16_384] * 400}
+        with pytest.raises(UserError, match="can't be rebuilt"):
+            load_classifiers(content, bags, splits)
+
+    @pytest.mark.parametrize("fusion", ["concatenation", "late", "mixture"])
+    @pytest.mark.parametrize("aggregator", AGGREGATORS)
+    def test_bags_of_one_cell_and_constant_values_give_probabilities(
+        self, cohort, mil, aggregator, fusion
+    ):
+        patients, table = cohort()
+        first = table.to_pandas().drop_duplicates(["patient_id", "view"]).index
+        patients = patients.assign(cell_count=1, age_years=50, lymphocyte_count=5.0)
+        bags = gather_bags(table.take(first.to_numpy()), patients)
+        roles = ["train"] * 16 + ["validation"] * 8
+        splits = pd.DataFrame({"split": 1, "patient_id": patients["patient_id"], "role": roles})
+        settings = mil(aggregator=aggregator, fusion=fusion, learning_rate=1e-3)
+        content, _ = train_suite(bags, patients, splits, settings, 0, FABRIC, Progress(None))
+        suite, bags = load_classifiers(content, bags, splits)
+        for scale in (1, 1e6):
+            bags.instances.mul_(scale)
+            predictions, weights = predict_patients(
+                suite, bags, patients, {1: np.arange(24)}, FABRIC
+            )
+            schemas.predictions.validate(predictions)
+            assert (weights["weight"] == 1).all()

@@ -234,15 +234,25 @@ def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return patients.sort_values("patient_id", ignore_index=True)
 
 
-def table_traces(table: pd.DataFrame) -> pd.DataFrame:
+def table_traces(table: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
     """Take from the table what is no medicine and may yet tell the label: its form.
 
     Args:
         table: the CSV as text, as `read_patients` takes it.
+        patients: what `read_patients` made of it: patient_id, and others.
 
     Returns:
         patient_id; date_format (1: a birth date with dashes, 0: with slashes); row_order (from 0).
+
+    Raises:
+        UserError: the file is not the one that the patients were read from.
     """
+    once = all(list(table.columns).count(name) == 1 for name in ("ID", "DOB"))
+    if not once or sorted(table["ID"].str.strip()) != sorted(patients["patient_id"]):
+        raise UserError(
+            "clinical_annotation.csv has changed since ingest: it does not hold the same patients. "
+            "Run ingest again."
+        )
     return pd.DataFrame(
         {
             "patient_id": table["ID"].str.strip().to_numpy(),

@@ -10,6 +10,7 @@ from lymphocytosis.encoders.encoder import Encoder
 from lymphocytosis.encoders.igpt import IGPT
 from lymphocytosis.encoders.pooled import PooledEncoder
 from lymphocytosis.errors import UserError, brief
+from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import (
     EncoderParameters,
     IgptParameters,
@@ -85,8 +86,8 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
             model = AutoEncoder(Encoder(encoder.name, image.size), encoder.small_dim, image.size)
         else:
             model = PooledEncoder(Encoder(encoder.name, image.size), encoder.small_dim)
-        model.load_state_dict(checkpoint["state_dict"], assign=kind == "igpt")
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        fill(model, checkpoint["state_dict"], assign=kind == "igpt")
+    except MISFITS as error:
         raise UserError(
             f"The catalog entry 'autoencoder' can't be rebuilt: {brief(error)}. "
             "Run ssl_pretrain again."

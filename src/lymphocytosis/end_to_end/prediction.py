@@ -11,11 +11,12 @@ from lightning_fabric import Fabric
 
 from lymphocytosis.end_to_end.bags import Indices, PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, brief
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.mil.prediction import in_order
 from lymphocytosis.mil.splits import fingerprint
 from lymphocytosis.mil.training import Floats, probabilities_and_weights
+from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import (
     BagImagesParameters,
     EncoderParameters,
@@ -75,27 +76,34 @@ def load_picture_classifiers(
             "The catalog entry 'pictures_classifiers' holds another kind of model. "
             "Run bag_images again."
         )
-    parameters = content["parameters"]
-    for key in ("source_size", "crop", "size"):
-        then, now = parameters["image"][key], getattr(image, key)
-        if then != now:
+    try:
+        parameters = content["parameters"]
+        for key in ("source_size", "crop", "size"):
+            then, now = parameters["image"][key], getattr(image, key)
+            if then != now:
+                raise UserError(
+                    f"The bag-images classifiers were trained with image.{key} = {then}, and the "
+                    f"image store has {now}. Run ingest with {then}, or bag_images again."
+                )
+        if parameters["splits"] != fingerprint(splits):
             raise UserError(
-                f"The bag-images classifiers were trained with image.{key} = {then}, and the image "
-                f"store has {now}. Run ingest with {then}, or bag_images again."
+                "The bag-images classifiers were trained on other splits than those of the catalog "
+                "entry 'splits'. Run bag_images again."
             )
-    if parameters["splits"] != fingerprint(splits):
+        if set(content["state_dicts"]) != set(splits["split"]):
+            raise ValueError("there is not one for each split")
+        # The state dicts hold every weight: nothing need be fetched.
+        encoder = EncoderParameters.model_validate(parameters["encoder"] | {"weights": "random"})
+        mil = MilParameters.model_validate(parameters["mil"])
+        chunk = BagImagesParameters.model_validate(parameters["bag_images"]).chunk
+        for split, state in content["state_dicts"].items():
+            model = build_picture_classifier(encoder, mil, image.size, chunk, seed=0)
+            fill(model, state)
+            yield split, model
+    except MISFITS as error:
         raise UserError(
-            "The bag-images classifiers were trained on other splits than those of the catalog "
-            "entry 'splits'. Run bag_images again."
-        )
-    # The state dicts hold every weight: nothing need be fetched.
-    encoder = EncoderParameters.model_validate(parameters["encoder"] | {"weights": "random"})
-    mil = MilParameters.model_validate(parameters["mil"])
-    chunk = BagImagesParameters.model_validate(parameters["bag_images"]).chunk
-    for split, state in content["state_dicts"].items():
-        model = build_picture_classifier(encoder, mil, image.size, chunk, seed=0)
-        model.load_state_dict(state)
-        yield split, model
+            f"The bag-images classifiers can't be rebuilt: {brief(error)}. Run bag_images again."
+        ) from error
 
 
 def predict_patients_by_pictures(

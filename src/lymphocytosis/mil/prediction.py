@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning_fabric import Fabric
 
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, brief
 from lymphocytosis.mil.bags import Bags
 from lymphocytosis.mil.splits import fingerprint
 from lymphocytosis.mil.training import Classifier, Indices, build_classifier, predict_bags
 from lymphocytosis.mil.whitening import whiten
+from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import MilParameters
 
 
@@ -29,28 +31,41 @@ def load_classifiers(
         ones.
 
     Raises:
-        UserError: these are no classifiers; another encoder made the embeddings they were trained
-            on; or they were trained on other splits, so that nobody knows whom they have seen.
+        UserError: these are no classifiers, or don't fit the parameters beside them; another
+            encoder made the embeddings they were trained on; or they were trained on other splits,
+            so that nobody knows whom they have seen.
     """
     if content.get("kind") != "classifiers":
         raise UserError("The catalog entry holds another kind of model, not classifiers.")
-    if content["parameters"]["encoder"] != bags.encoder:
+    try:
+        parameters, whitening = content["parameters"], content["whitening"]
+        if parameters["encoder"] != bags.encoder:
+            raise UserError(
+                "The classifiers were trained on embeddings of another encoder than those of the "
+                "catalog entry 'embeddings'. Run classify again."
+            )
+        if parameters["splits"] != fingerprint(splits):
+            raise UserError(
+                "The classifiers were trained on other splits than those of the catalog entry "
+                "'splits'. Run classify again."
+            )
+        if set(content["state_dicts"]) != set(splits["split"]):
+            raise ValueError("there is not one for each split")
+        if whitening:
+            if not all(torch.isfinite(value).all() for value in whitening.values()):
+                raise ValueError("the whitening has values that are not finite")
+            bags = whiten(bags, whitening)
+        mil = MilParameters.model_validate(parameters["mil"])
+        classifiers = {}
+        for split, state in content["state_dicts"].items():
+            # No memory is taken for more than the file itself holds.
+            with torch.device("meta"):
+                classifiers[split] = build_classifier(mil, bags.instances.shape[1], seed=0)
+            fill(classifiers[split], state, assign=True)
+    except MISFITS as error:
         raise UserError(
-            "The classifiers were trained on embeddings of another encoder than those of the "
-            "catalog entry 'embeddings'. Run classify again."
-        )
-    if content["parameters"]["splits"] != fingerprint(splits):
-        raise UserError(
-            "The classifiers were trained on other splits than those of the catalog entry "
-            "'splits'. Run classify again."
-        )
-    mil = MilParameters.model_validate(content["parameters"]["mil"])
-    classifiers = {}
-    for split, state in content["state_dicts"].items():
-        classifiers[split] = build_classifier(mil, content["parameters"]["in_dim"], seed=0)
-        classifiers[split].load_state_dict(state)
-    if content["whitening"]:
-        bags = whiten(bags, content["whitening"])
+            f"The classifiers can't be rebuilt: {brief(error)}. Run classify again."
+        ) from error
     return classifiers, bags
 
 

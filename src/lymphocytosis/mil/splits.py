@@ -28,6 +28,48 @@ def labelled(patients: pd.DataFrame) -> pd.DataFrame:
     return patients[(patients["subset"] == "train") & patients["label"].notna()]
 
 
+def check_patients_of(entry: str, table: pd.DataFrame, patients: pd.DataFrame) -> None:
+    """Refuse a table that names others than labelled training patients: another ingest's, say.
+
+    Args:
+        entry: the table's name in the catalog.
+        table: patient_id, and others.
+        patients: patient_id, subset, label, and others.
+
+    Raises:
+        UserError: a patient is unknown or has no label; its row is named.
+    """
+    known = set(labelled(patients)["patient_id"])
+    rows = enumerate(table["patient_id"], start=1)
+    _refuse_entry(
+        entry,
+        [f"row {n}: {p!r} is no labelled training patient" for n, p in rows if p not in known],
+    )
+
+
+def check_splits(splits: pd.DataFrame, patients: pd.DataFrame) -> None:
+    """Refuse splits that are not of these patients, or that were edited till a class was gone.
+
+    Args:
+        splits: split, patient_id, role.
+        patients: patient_id, subset, label, and others.
+
+    Raises:
+        UserError: a patient is unknown or has no label, its row named; or a part lacks a class.
+    """
+    check_patients_of("splits", splits, patients)
+    label = labelled(patients).set_index("patient_id")["label"]
+    _refuse_entry("splits", _one_sided_parts(splits, label))
+
+
+def _refuse_entry(entry: str, faults: list[str]) -> None:
+    if faults:
+        raise UserError(
+            f"The catalog entry '{entry}' does not go with the entry 'patients': {listed(faults)}\n"
+            "Run again the pipeline that makes it."
+        )
+
+
 def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> pd.DataFrame:
     """Draw stratified splits, independent of one another, by scikit-learn's train_test_split.
 

@@ -57,8 +57,10 @@ def train_picture_classifiers(
     from lymphocytosis.encoders.weights import fingerprint
     from lymphocytosis.end_to_end.bags import gather_pictures
     from lymphocytosis.end_to_end.training import train_picture_suite
+    from lymphocytosis.mil.splits import check_splits
 
     store.check_same_ingest(cells, cell_images)
+    check_splits(splits, patients)
     bags = gather_pictures(cell_images, cells, patients)
     fabric = start_fabric(compute)
     progress.begin(
@@ -108,9 +110,10 @@ def predict_from_pictures(
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.end_to_end.bags import gather_pictures
     from lymphocytosis.end_to_end.prediction import predict_patients_by_pictures
-    from lymphocytosis.mil.splits import numbers_of
+    from lymphocytosis.mil.splits import check_splits, numbers_of
 
     store.check_same_ingest(cells, cell_images)
+    check_splits(splits, patients)
     bags = gather_pictures(cell_images, cells, patients)
     test = (patients["subset"] == "test").to_numpy().nonzero()[0]
     asked = {

@@ -38,8 +38,9 @@ def predict(
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.mil.bags import gather_bags
     from lymphocytosis.mil.prediction import load_classifiers, predict_patients
-    from lymphocytosis.mil.splits import numbers_of
+    from lymphocytosis.mil.splits import check_splits, numbers_of
 
+    check_splits(splits, patients)
     bags = gather_bags(embeddings, patients)
     suite, bags = load_classifiers(classifiers, bags, splits)
     fabric = start_fabric(compute)

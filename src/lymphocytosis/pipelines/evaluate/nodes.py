@@ -54,10 +54,12 @@ def predict_by_controls(
     """Predict held-out patients without any picture; see `predict_controls`."""
     from lymphocytosis.cohort.clinical import table_traces
     from lymphocytosis.decision.controls import predict_controls
+    from lymphocytosis.mil.splits import check_patients_of
 
+    check_patients_of("evaluation_folds", evaluation_folds, patients)
     return predict_controls(
         patients,
-        table_traces(clinical_annotation),
+        table_traces(clinical_annotation, patients),
         evaluation_folds,
         evaluation.wanted_sensitivity,
         evaluation.seed,
@@ -101,7 +103,9 @@ def predict_by_classifiers(
         `predict_held_out`.
     """
     from lymphocytosis.mil.nested import Recipe
+    from lymphocytosis.mil.splits import check_patients_of
 
+    check_patients_of("evaluation_folds", evaluation_folds, patients)
     recipe = Recipe(mil, splits, compute, evaluation.seed)
     progress.begin(
         {
@@ -175,7 +179,10 @@ def join_predictions(
     """
     from lymphocytosis.decision.rules import decide_by_sa, summarise
     from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+    from lymphocytosis.mil.splits import check_patients_of
 
+    check_patients_of("control_predictions", control_predictions, patients)
+    check_patients_of("classifier_predictions", classifier_predictions, patients)
     label = patients.set_index("patient_id")["label"]
     tables = [control_predictions]
     keys = ["size", "system", "repeat", "fold"]
