@@ -2,11 +2,12 @@
 # make test: install, then every check that CI makes.
 # make bench: install, then measure ratios against peers and limits.
 # make torture: install, then kill a hundred runs at random moments and compare what comes of them.
+# make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install demo test bench torture format lock
+.PHONY: install demo test bench torture fuzz format lock
 
 install: .venv/installed
 
@@ -32,6 +33,9 @@ bench: install
 
 torture: install
 	$(BIN)/python tests/torture.py --kills=100
+
+fuzz: install
+	$(BIN)/python tests/fuzz.py --pictures=10000 --tables=1000
 
 format: install
 	$(BIN)/ruff check --fix

@@ -223,6 +223,24 @@ def test_every_fault_of_a_converted_picture_is_told(image_parameters):
     assert decoded.reason == "mode L, not RGB; 40x50 pixels, not 40x40"
 
 
+def jpeg_of_scans(more):
+    """A progressive JPEG whose last scan, of a few bytes, stands there so many times more."""
+    whole = encode(COLOURS, "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * more + whole[-2:]
+
+
+def tiff_of_pages(n):
+    """Pages that all show the same 8x8 pixels: 114 bytes each."""
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 8, 279: 64}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    page = struct.pack("<H", len(tags)) + entries
+    follow = [8 + (len(page) + 4) * k for k in range(n)] + [0]
+    return struct.pack("<4sI", b"II*\0", 8) + b"".join(
+        page + struct.pack("<I", place) for place in follow[1:]
+    )
+
+
 # Name: file, its path, a part of the reason.
 UNREADABLE = {
     "empty": (b"", PATH, "no picture in JPEG, PNG, BMP, TIFF"),
@@ -239,6 +257,8 @@ UNREADABLE = {
     "decompression bomb": (hand_made_png(60_000, 60_000), PATH, "can't be decoded"),
     "no width": (hand_made_png(0, 40), PATH, "can't be decoded"),
     "moving picture": (animation("PNG"), PATH, "more than one picture"),
+    "a JPEG that takes hours": (jpeg_of_scans(3000), PATH, "is a JPEG of 3010 scans; at most 100"),
+    "a TIFF that takes an hour": (tiff_of_pages(50_000), PATH, "more than one picture"),
     "several pages": (animation("TIFF"), "trainset/P1/cell.tiff", "more than one picture"),
 }
 
@@ -377,6 +397,9 @@ class TestJpeg:
             pixels = np.ascontiguousarray(self.smooth(side, side, side))
             content = simplejpeg.encode_jpeg(pixels, quality, colorsubsampling=subsampling)
             self.check_equal(content, image_parameters)
+
+    def test_as_many_scans_as_a_program_may_write_are_decoded(self, image_parameters):
+        self.check_equal(jpeg_of_scans(90), image_parameters)
 
     def test_pillow_is_not_asked_for_the_pixels_of_a_sound_file(
         self, image_parameters, monkeypatch

@@ -19,6 +19,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 CONVERTIBLE_MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")
 # A file that declares more pixels than this is not opened further (a decompression bomb).
 MOST_PIXELS = 4096 * 4096
+# Each scan of a progressive JPEG goes over all pixels, and a scan of a few bytes is enough: a small
+# file can take hours. Programs write some ten.
+START_OF_SCAN = b"\xff\xda"
+MOST_SCANS = 100
 
 Status = Literal["taken", "converted", "left_out"]
 Pixels = npt.NDArray[np.uint8]
@@ -109,8 +113,10 @@ def _open(content: bytes, path: str) -> tuple[Image.Image, str, Pixels | None]:
         raise ValueError(f"no picture in {', '.join(FORMATS)}") from None
     if picture.width * picture.height > MOST_PIXELS:
         raise ValueError(f"declares {picture.width}x{picture.height} pixels")
-    if getattr(picture, "n_frames", 1) > 1:
+    if _has_second(picture):
         raise ValueError("holds more than one picture")
+    if picture.format == "JPEG" and (scans := content.count(START_OF_SCAN)) > MOST_SCANS:
+        raise ValueError(f"is a JPEG of {scans} scans; at most {MOST_SCANS} are decoded")
     mode = _mode_in_file(picture)
     pixels = None
     if picture.format == "JPEG" and mode == "RGB":
@@ -118,6 +124,15 @@ def _open(content: bytes, path: str) -> tuple[Image.Image, str, Pixels | None]:
     if pixels is None:
         picture.load()
     return picture, mode, pixels
+
+
+def _has_second(picture: ImageFile.ImageFile) -> bool:
+    # Not by `n_frames`: that reads all of a TIFF's hundred thousand pages, for an hour.
+    try:
+        picture.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _pixels_of_jpeg(content: bytes, size: tuple[int, int]) -> Pixels | None:
