@@ -57,6 +57,13 @@ def test_a_file_that_cant_be_used_is_refused_in_one_message(parameters_in, text,
         parameters_in(text)
 
 
+def test_a_file_that_holds_code_is_refused_and_the_code_never_run(parameters_in, tmp_path):
+    code = f"seed: !!python/object/apply:os.mkdir ['{tmp_path / 'owned'}']\n"
+    with pytest.raises(click.ClickException, match=r"(?s)can't be read: .*python/object/apply"):
+        parameters_in(code)
+    assert not (tmp_path / "owned").exists()
+
+
 class TestOneRunAWorkspace:
     @pytest.fixture
     def runs(self, tmp_path):

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
+
+# The libraries whose versions decide the bits of what is kept.
+COMPUTE = ("torch", "timm", "onnxruntime", "numpy", "scikit-learn", "lightly")
 
 
 class Progress:
@@ -127,6 +130,13 @@ class Progress:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # an extra
+        return "none"
+
+
 @cache
 def _software() -> dict[str, str]:
     """What computes: another version may compute other bits."""
@@ -137,7 +147,7 @@ def _software() -> dict[str, str]:
         sources.update(path.read_bytes())
     return {
         "the code of lymphocytosis": f"{version('lymphocytosis')} {sources.hexdigest()}",
-        "the version of torch": torch.__version__,
+        **{f"the version of {name}": _version(name) for name in COMPUTE},
         "the device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "the number of threads": str(torch.get_num_threads()),
     }
