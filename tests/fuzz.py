@@ -386,7 +386,7 @@ def misread(content: bytes, draw: random.Random) -> bytes:
             b"\n\n",
             b"\x89PNG\r\n\x1a\n" + content,
             text.encode() + b'\n"open',
-            text.encode() + b"\n" + b"," * 20,
+            text.encode() + b"\n" + b"x," * 20,
             text.encode() + b"\n" + b"x" * 200_000,
             text.encode() * 2,
         ]
