@@ -19,9 +19,9 @@ from lymphocytosis.parameters import ImageParameters
 
 # Files decoded ahead of the writer: bounds memory, keeps every core busy.
 _AHEAD = 256
-# Bytes of the store that are copied before its pages in memory are given back. Around each byte
-# that is read the kernel maps some 64 KiB, so that small pictures take a few times as much.
-_MOST_COPIED = 8 * 1024 * 1024
+# Pictures copied before their pages in memory are given back. A file that was read from end to end
+# is cached in pages of up to 2 MiB, and each counts as ours for one picture of it.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class CellImages(np.memmap):
     """The store as an array: uint8 (n, size, size, 3), memory-mapped, read only.
 
     Pages that were read count as the process's memory. A loop that copies pictures batch by batch
-    would end with the whole store in it, so copying gives pages back now and then; the kernel keeps
-    the file's contents in its cache as long as it likes, and reading them again costs no disk.
+    would end with the whole store in it, so copying gives pages back; the kernel keeps the file's
+    contents in its cache as long as it likes, and reading them again costs no disk.
 
     Attributes:
         records: one row a file, left-out files included: the columns of `StoredPicture.record`
@@ -66,18 +66,18 @@ class CellImages(np.memmap):
     records: pd.DataFrame
     image: ImageParameters
     _mmap: mmap.mmap | None  # NumPy's; None in a copy
-    _copied: int = 0  # bytes, since pages were last given back
 
     def __getitem__(self, index: Any) -> Any:
-        """Take pictures: a view of the store by a slice, a copy by an array of rows."""
-        taken = super().__getitem__(index)
-        if self._mmap is not None and getattr(taken, "_mmap", None) is None:
-            self._copied += taken.nbytes
-            # Windows has no madvise; its kernel trims a process by itself.
-            if self._copied >= _MOST_COPIED and hasattr(mmap, "MADV_DONTNEED"):
-                self._mmap.madvise(mmap.MADV_DONTNEED)
-                self._copied = 0
-        return taken
+        """Take pictures: a copy by an array of rows, a view of the store by a slice."""
+        rows = isinstance(index, np.ndarray) and index.dtype.kind == "i"
+        # Windows has no madvise; its kernel trims a process by itself.
+        if not rows or self._mmap is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return super().__getitem__(index)
+        parts = []
+        for start in range(0, max(1, len(index)), _AT_ONCE):
+            parts.append(super().__getitem__(index[start : start + _AT_ONCE]))
+            self._mmap.madvise(mmap.MADV_DONTNEED)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def decode_pictures(
