@@ -6,6 +6,9 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Where a container forbids Python to keep what it compiled, every process compiles torch anew, for
+# several seconds. Empty: keep it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: install demo test bench torture fuzz format lock
 
