@@ -1,0 +1,94 @@
+"""Show where the time goes in what misses its goal: training a classifier, decoding a picture.
+
+Run: python -m benchmarks.shares
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import simplejpeg
+import torch
+import yaml
+from PIL import Image
+from torch.profiler import profile
+
+from benchmarks import classifiers, decoding
+from benchmarks.side_by_side import time_in_turn
+from lymphocytosis.compute import start_fabric
+from lymphocytosis.datasets.picture_folder import PictureFolderDataset
+from lymphocytosis.imaging.decode import FORMATS, decode_picture
+from lymphocytosis.mil.training import train_classifier
+from lymphocytosis.parameters import MilParameters
+from lymphocytosis.simulation.cohort import simulate_cohort
+
+SHOWN = 0.01
+
+
+def main() -> None:
+    """Print two lists of shares."""
+    print("Training a classifier, share of processor time by operation, one thread")
+    for name, share in of_training().items():
+        if share >= SHOWN:
+            print(f"  {share:6.1%}  {name}")
+    print("\nDecoding a JPEG of 224 x 224 with all checks: what its steps take, of the whole")
+    for name, share in of_decoding().items():
+        print(f"  {share:6.1%}  {name}")
+
+
+def of_training() -> dict[str, float]:
+    """Profile one of the suite's classifiers, on one thread, as the suite trains."""
+    mil = MilParameters(
+        **yaml.safe_load(classifiers.CONF.read_text())["mil"] | {"epochs": classifiers.EPOCHS}
+    )
+    bags, _ = classifiers.random_bags()
+    patients = np.arange(classifiers.PATIENTS)
+    held = patients < classifiers.PATIENTS // 4
+    fabric = start_fabric(classifiers.COMPUTE)
+    torch.set_num_threads(1)
+    train_classifier(bags, patients[~held], patients[held], mil, 0, fabric)
+    with profile() as measured:
+        train_classifier(bags, patients[~held], patients[held], mil, 0, fabric)
+    spent = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
+    whole = sum(spent.values())
+    return {
+        name: spent[name] / whole for name in sorted(spent, key=spent.__getitem__, reverse=True)
+    }
+
+
+def of_decoding() -> dict[str, float]:
+    """Time the steps of decoding by themselves, on one core."""
+    with TemporaryDirectory() as folder:
+        dataset = PictureFolderDataset(filepath=folder)
+        dataset.save(simulate_cohort(decoding.COHORT)[1])
+        contents = [(Path(folder) / file.path).read_bytes() for file in dataset.load()]
+
+    def each(function: Callable[[bytes], object]) -> Callable[[], None]:
+        def all_of_them() -> None:
+            for content in contents:
+                function(content)
+
+        return all_of_them
+
+    seconds = time_in_turn(
+        {
+            "whole": each(lambda content: decode_picture(content, "cell.jpg", decoding.IMAGE)),
+            "the pixels, by simplejpeg": each(simplejpeg.decode_jpeg),
+            "Pillow's reading of the header": each(
+                lambda content: Image.open(BytesIO(content), formats=FORMATS)
+            ),
+            "simplejpeg's reading of the header": each(simplejpeg.decode_jpeg_header),
+            "(SHA-256, beside it)": each(lambda content: sha256(content).digest()),
+        },
+        decoding.TURNS,
+    )
+    whole = median(seconds.pop("whole"))
+    return {name: median(values) / whole for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
