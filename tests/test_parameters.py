@@ -318,7 +318,7 @@ class TestValues:
 
     def test_packaged_weights_pass_for_their_own_encoder(self):
         values = copy.deepcopy(BASE)
-        values["encoder"] |= {"name": "tf_efficientnet_lite0", "weights": "package"}
+        values["encoder"] |= {"name": "tf_efficientnet_lite2", "weights": "package"}
         assert check_parameters(values).encoder.weights == "package"
 
     def test_every_fault_is_told_at_once(self):

