@@ -184,3 +184,8 @@ def _check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
             f"Nothing has been saved yet as {', '.join(missing)}. Make it first, in the same "
             f"workspace: kedro run --pipelines={','.join(makers)}"
         )
+    if "evaluated_runs" in pipeline.inputs() and not catalog.exists("evaluated_runs"):
+        raise click.ClickException(
+            f"{catalog.load('params:runs_dir')} holds no evaluation. Run evaluate in several "
+            "workspaces below one folder, and name the folder by --params=runs_dir=..."
+        )

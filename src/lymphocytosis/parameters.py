@@ -342,6 +342,7 @@ class Parameters(_Block):
 
     cohort_dir: str = Field(min_length=1)
     workspace: str = Field(min_length=1)
+    runs_dir: str = Field(min_length=1)
     seed: int = Field(ge=0, le=2**31 - 1)
     clinical: ClinicalParameters
     image: ImageParameters

@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline
 
 from lymphocytosis.pipelines import (
     bag_images,
+    choose,
     classify,
     embed,
     ensemble,
@@ -35,4 +36,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "bag_images": bag_images.create_pipeline(),
         **method,
         "evaluate": evaluate.create_pipeline(),
+        "choose": choose.create_pipeline(),
     }

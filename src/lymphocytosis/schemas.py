@@ -135,19 +135,37 @@ control_predictions = _table(
     unique=["method", "repeat", "patient_id"],
 )
 
-classifier_predictions = _table(
+_single_predictions = {
+    "system": _id,
+    "repeat": _split,
+    "fold": _split,
+    "role": pa.Column(str, pa.Check.isin(["held_out", "inner"])),
+    "patient_id": _id,
+    "split": _split,
+    "view": pa.Column(str, pa.Check.isin(["original", "horizontal", "vertical"])),
+    "probability": pa.Column(float, _share),
+}
+_single = ["system", "repeat", "fold", "role", "patient_id", "split", "view"]
+_size = pa.Column(str, pa.Check.isin(["large", "small"]))
+
+classifier_predictions = _table({"size": _size, **_single_predictions}, unique=["size", *_single])
+
+chosen_predictions = _table(
+    {"size": pa.Column(str, pa.Check.eq("chosen")), **_single_predictions}, unique=_single
+)
+
+choices = _table(
     {
-        "size": pa.Column(str, pa.Check.isin(["large", "small"])),
         "system": _id,
         "repeat": _split,
         "fold": _split,
-        "role": pa.Column(str, pa.Check.isin(["held_out", "inner"])),
-        "patient_id": _id,
-        "split": _split,
-        "view": pa.Column(str, pa.Check.isin(["original", "horizontal", "vertical"])),
-        "probability": pa.Column(float, _share),
+        "run": _id,
+        "size": _size,
+        "auc": pa.Column(float, _share),
+        "brier": pa.Column(float, _share),
+        "chosen": pa.Column(bool),
     },
-    unique=["size", "system", "repeat", "fold", "role", "patient_id", "split", "view"],
+    unique=["system", "repeat", "fold", "run", "size"],
 )
 
 nested_predictions = _table(
