@@ -115,6 +115,31 @@ def good_tables():
                 "probability": [0.0, 1.0],
             }
         ),
+        "chosen_predictions": pd.DataFrame(
+            {
+                "size": ["chosen", "chosen"],
+                "system": ["pictures", "pictures"],
+                "repeat": [1, 1],
+                "fold": [1, 1],
+                "role": ["held_out", "inner"],
+                "patient_id": ["P1", "P1"],
+                "split": [1, 1],
+                "view": ["original", "original"],
+                "probability": [0.0, 1.0],
+            }
+        ),
+        "choices": pd.DataFrame(
+            {
+                "system": ["pictures", "pictures"],
+                "repeat": [1, 1],
+                "fold": [1, 1],
+                "run": ["NA", "007"],
+                "size": ["large", "small"],
+                "auc": [1.0, 0.5],
+                "brier": [0.0, 1.0],
+                "chosen": [True, False],
+            }
+        ),
         "nested_predictions": pd.DataFrame(
             {
                 "method": ["bag size", "large, pictures"],
@@ -190,6 +215,11 @@ BAD_VALUES = [
     ("control_predictions", "threshold", -0.1),
     ("classifier_predictions", "role", "outer"),
     ("classifier_predictions", "size", "middle"),
+    ("chosen_predictions", "size", "large"),
+    ("chosen_predictions", "probability", float("nan")),
+    ("choices", "size", "chosen"),
+    ("choices", "auc", 1.1),
+    ("choices", "brier", -0.1),
     ("patients", "patient_id", "P2"),
     ("patients", "subset", "validation"),
     ("patients", "label", 2),
