@@ -217,6 +217,16 @@ class TestWarnings:
         assert word in said
         assert "AUC" in said
 
+    def test_a_lucky_shuffle_is_no_leak(self):
+        table = measure(nested({CLINICAL: 0.2, ENSEMBLE: 3.0, SHUFFLED: 0.5}, n=80), 300, 0.95, 0)
+        assert len(warn(table)) == 1
+        of_shuffled = table["method"] == SHUFFLED
+        # Two standard errors of the mean over repeats reach chance.
+        half = (table["value"] - 0.5) / 2 * np.sqrt(table["repeats"])
+        for times, warnings in ((0.99, 1), (1.01, 0)):
+            table.loc[of_shuffled, "spread"] = times * half[of_shuffled]
+            assert len(warn(table)) == warnings
+
 
 class TestWords:
     def test_every_method_and_rule_has_its_rows(self, table):

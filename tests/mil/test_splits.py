@@ -11,12 +11,17 @@ from lymphocytosis.mil.splits import (
 from lymphocytosis.parameters import SplitParameters
 
 
-def some_patients(reactive=50, tumoral=113, unlabelled=3, test=10):
+def some_patients(reactive=50, tumoral=113, unlabelled=3, test=10, twins=()):
+    """Patients P0, P1, ...; each pair of numbers in `twins` is one person."""
     label = [0] * reactive + [1] * tumoral + [None] * unlabelled + [1] * test
     n = len(label)
+    person = [f"P{i}" for i in range(n)]
+    for first, second in twins:
+        person[second] = person[first]
     return pd.DataFrame(
         {
             "patient_id": [f"P{i}" for i in range(n)],
+            "person": person,
             "subset": ["train"] * (n - test) + ["test"] * test,
             "label": pd.array(label, dtype="Int8"),
         }
@@ -57,6 +62,17 @@ class TestDrawnSplits:
         assert not first.equals(other)
         parts = first[first["role"] == "validation"].groupby("split")["patient_id"].agg(frozenset)
         assert parts.nunique() == 5
+
+    def test_who_may_be_one_person_stands_in_one_part(self):
+        # Of one class, of two classes, and one with a test patient, who is in no part.
+        patients = some_patients(twins=[(0, 1), (2, 60), (3, 170)])
+        for seed in range(20):
+            for _, rows in draw_splits(patients, settings(), seed).groupby("split"):
+                role = rows.set_index("patient_id")["role"]
+                assert len(role) == 163
+                assert role["P0"] == role["P1"]
+                assert role["P2"] == role["P60"]
+                assert "P170" not in role
 
     @pytest.mark.parametrize(
         ("reactive", "tumoral", "named"), [(1, 30, "1 reactive"), (30, 0, "0 tumoral")]

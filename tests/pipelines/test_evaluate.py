@@ -1,18 +1,22 @@
 """The evaluate pipeline on a tiny simulated cohort, through Kedro as a user runs it."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from lymphocytosis.decision.rules import decide_by_sa, summarise
 from lymphocytosis.decision.thresholds import threshold_for_sensitivity
-from lymphocytosis.parameters import EvaluationParameters
-from lymphocytosis.pipelines.evaluate.nodes import measure_evidence
+from lymphocytosis.parameters import check_parameters
+from lymphocytosis.pipelines.evaluate import nodes
+from lymphocytosis.progress import Progress
 
 PROJECT = Path(__file__).parents[2]
 TINY = {
@@ -147,9 +151,49 @@ class TestChoices:
     def test_a_frozen_encoder_is_told_by_where_its_weights_came_from(self, finished, weights, told):
         _, catalog = finished
         frozen = {"parameters": {"pretext": {"name": "frozen"}, "encoder": {"weights": weights}}}
-        evaluation = EvaluationParameters(
-            source="stratified", folds=3, repeats=2, seed=0, wanted_sensitivity=0.9,
-            pretraining="once", resamples=100, confidence=0.95,
-        )  # fmt: skip
-        _, summary = measure_evidence(catalog.load("nested_predictions"), frozen, evaluation)
+        given = check_parameters(catalog.load("parameters"))
+        nested = catalog.load("nested_predictions")
+        _, summary = nodes.measure_evidence(
+            nested, frozen, given.encoder, given.pretext, given.evaluation
+        )
         assert told in summary
+
+    def test_an_encoder_that_did_not_make_the_embeddings_is_refused(self, finished, tmp_path):
+        shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+        run(tmp_path, ["ssl_pretrain"], pretext={"learning_rate": 0.001})
+        with pytest.raises(click.ClickException, match=r"another encoder.*Run embed again"):
+            run(tmp_path, ["evaluate"])
+
+    def test_in_each_fold_no_picture_of_a_person_held_out_is_seen(self, finished, monkeypatch):
+        """Nor one of the test patient who may be the same person."""
+        catalog = finished[1]
+        given = check_parameters(catalog.load("parameters"))
+        patients, folds = catalog.load("patients"), catalog.load("evaluation_folds")
+        (test, *_) = patients.loc[patients["subset"] == "test", "patient_id"]
+        twin = folds["patient_id"].iloc[0]
+        person = patients.set_index("patient_id")["person"]
+        person[test] = person[twin]
+        patients["person"] = person.to_numpy()
+        seen = []
+
+        def pretrain(images, cells, others, encoder, pretext, compute, seed, progress):
+            seen.append((set(others["patient_id"]), seed))
+            return {}, None, None
+
+        monkeypatch.setattr(nodes, "pretrain_encoder", pretrain)
+        monkeypatch.setattr(nodes, "embed_cells", lambda *_: iter([pa.table({"large": [1.0]})]))
+        monkeypatch.setattr(nodes, "_predict_sizes", lambda *_: pd.DataFrame({"size": ["large"]}))
+        images = SimpleNamespace(records=catalog.load("cell_images").records, image=given.image)
+        nodes.predict_by_classifiers(
+            catalog.load("embeddings"), catalog.load("autoencoder"), images,
+            catalog.load("cells"), patients, folds, ["original"], given.encoder, given.pretext,
+            given.mil, given.splits, given.compute,
+            given.evaluation.model_copy(update={"pretraining": "each_fold"}), Progress(None),
+        )  # fmt: skip
+        in_turn = folds.groupby(["repeat", "fold"])["patient_id"].agg(set)
+        assert len(seen) == len(in_turn)
+        for ((repeat, _), held_out), (others, seed) in zip(in_turn.items(), seen, strict=True):
+            gone = {p for p in person.index if person[p] in {person[out] for out in held_out}}
+            assert (test in gone) == (twin in held_out)
+            assert others == set(person.index) - gone
+            assert seed == given.evaluation.seed + 1000 * (repeat - 1)

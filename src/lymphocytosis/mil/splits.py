@@ -73,8 +73,11 @@ def _refuse_entry(entry: str, faults: list[str]) -> None:
 def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> pd.DataFrame:
     """Draw stratified splits, independent of one another, by scikit-learn's train_test_split.
 
+    Patients who may be one person come into one part, so that no model is judged by a patient whom
+    it has learned under another name. A person counts to the class of the first of them.
+
     Args:
-        patients: patient_id, subset, label, and others.
+        patients: patient_id, person, subset, label, and others.
         splits: the block `splits` of the parameters.
         seed: of the first split; each further one adds 1.
 
@@ -86,19 +89,21 @@ def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> p
     """
     known = labelled(patients)
     label = known.set_index("patient_id")["label"].astype(int)
+    persons = known.drop_duplicates("person")
     drawn = []
     for split in range(1, splits.count + 1):
         try:
             parts = train_test_split(
-                label.index.to_numpy(),
+                persons["person"].to_numpy(),
                 test_size=splits.validation_share,
-                stratify=label.to_numpy(),
+                stratify=persons["label"].to_numpy(dtype=int),
                 random_state=seed + split - 1,
             )
         except ValueError as error:
             raise _too_few(label, splits.validation_share) from error
         for role, chosen in zip(ROLES, parts, strict=True):
-            drawn.append(pd.DataFrame({"split": split, "patient_id": sorted(chosen), "role": role}))
+            ids = sorted(known.loc[known["person"].isin(chosen), "patient_id"])
+            drawn.append(pd.DataFrame({"split": split, "patient_id": ids, "role": role}))
     table = pd.concat(drawn, ignore_index=True)
     if _one_sided_parts(table, label):
         raise _too_few(label, splits.validation_share)

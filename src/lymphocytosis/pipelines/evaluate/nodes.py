@@ -68,6 +68,7 @@ def predict_by_controls(
 
 def predict_by_classifiers(
     embeddings: pa.Table,
+    autoencoder: dict[str, Any],
     cell_images: store.CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
@@ -85,6 +86,7 @@ def predict_by_classifiers(
 
     Args:
         embeddings: patient_id, image_id, view, large, small.
+        autoencoder: the packed encoder that must have made them.
         cell_images: the image store; read only where the encoder is pretrained in each fold.
         cells: likewise.
         patients: labels and clinical values.
@@ -101,11 +103,23 @@ def predict_by_classifiers(
     Returns:
         size, system, repeat, fold, role, patient_id, split, view, probability; see
         `predict_held_out`.
+
+    Raises:
+        UserError: another encoder made the embeddings than the one whose training would be told
+            beside the scores; or the folds are of other patients.
     """
+    from lymphocytosis.encoders import checkpoint, weights
+    from lymphocytosis.errors import UserError
     from lymphocytosis.mil.nested import Recipe
     from lymphocytosis.mil.splits import check_patients_of
 
     check_patients_of("evaluation_folds", evaluation_folds, patients)
+    made_by = (embeddings.schema.metadata or {}).get(b"autoencoder", b"").decode()
+    if evaluation.pretraining == "once" and made_by != checkpoint.fingerprint(autoencoder):
+        raise UserError(
+            "The embeddings were made by another encoder than that of the catalog entry "
+            "'autoencoder'. Run embed again."
+        )
     recipe = Recipe(mil, splits, compute, evaluation.seed)
     progress.begin(
         {
@@ -115,6 +129,7 @@ def predict_by_classifiers(
             "the folds": evaluation_folds.to_csv(),
             "the parameter views": views,
             "the parameters encoder": encoder,
+            "the file of weights": weights.fingerprint(encoder),
             "the parameters pretext": pretext,
             "the parameters mil": mil,
             "the parameters splits": splits,
@@ -129,9 +144,12 @@ def predict_by_classifiers(
     for (repeat, fold), held_out in evaluation_folds.groupby(["repeat", "fold"]):
         table = progress.table(f"repeat-{repeat}-fold-{fold}")
         if table is None:
-            others = patients[~patients["patient_id"].isin(held_out["patient_id"])]
+            # Who may be the same person as one held out is not seen either, test patients included.
+            out = patients.loc[patients["patient_id"].isin(held_out["patient_id"]), "person"]
+            others = patients[~patients["person"].isin(out)]
+            seed = evaluation.seed + 1000 * (int(held_out["repeat"].iloc[0]) - 1)
             pretrained, _, _ = pretrain_encoder(
-                cell_images, cells, others, encoder, pretext, compute, evaluation.seed, nothing
+                cell_images, cells, others, encoder, pretext, compute, seed, nothing
             )
             embedded = embed_cells(cell_images, cells, pretrained, views, compute, nothing)
             fresh = pa.concat_tables(embedded)
@@ -226,14 +244,20 @@ def join_predictions(
 
 
 def measure_evidence(
-    nested_predictions: pd.DataFrame, autoencoder: dict[str, Any], evaluation: EvaluationParameters
+    nested_predictions: pd.DataFrame,
+    autoencoder: dict[str, Any],
+    encoder: EncoderParameters,
+    pretext: PretextParameters,
+    evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
     """Score every method, compare it with clinical values alone, and say in words what follows.
 
     Args:
         nested_predictions: as `join_predictions` returns them.
         autoencoder: the packed encoder; it tells which pictures it was trained on.
-        evaluation: the block `evaluation` of the parameters.
+        encoder: the block `encoder` of the parameters: what each fold built, where each did.
+        pretext: the block `pretext`, likewise.
+        evaluation: the block `evaluation`.
 
     Returns:
         The evaluation table; and its summary in Markdown, warnings first.
@@ -244,8 +268,12 @@ def measure_evidence(
         nested_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
     )
     warnings = warn(table)
-    summary = describe_evaluation(table, warnings, _what_encoder_saw(autoencoder, evaluation))
-    logger.info("evaluation\n%s", outline(table))
+    used = autoencoder["parameters"]
+    if evaluation.pretraining == "each_fold":
+        used = {"encoder": encoder.model_dump(), "pretext": pretext.model_dump()}
+    seen = _what_encoder_saw(used, evaluation)
+    summary = describe_evaluation(table, warnings, seen)
+    logger.info("evaluation\n%s\n%s", outline(table), seen)
     for warning in warnings:
         logger.warning(warning)
     return table, summary
@@ -272,10 +300,10 @@ def plot_differences(evaluation: pd.DataFrame) -> Figure:
     return figures.plot_differences(evaluation)
 
 
-def _what_encoder_saw(autoencoder: dict[str, Any], evaluation: EvaluationParameters) -> str:
-    pretext = autoencoder["parameters"]["pretext"]
+def _what_encoder_saw(used: dict[str, Any], evaluation: EvaluationParameters) -> str:
+    pretext = used["pretext"]
     if pretext["name"] == "frozen":
-        weights = autoencoder["parameters"]["encoder"]["weights"]
+        weights = used["encoder"]["weights"]
         if weights in ("timm", "package", "random"):
             return f"The encoder is frozen (encoder.weights {weights}): it saw no picture of these."
         return (

@@ -37,6 +37,7 @@ def create_pipeline() -> Pipeline:
                 predict_by_classifiers,
                 inputs=[
                     "embeddings",
+                    "autoencoder",
                     "cell_images",
                     "cells",
                     "patients",
@@ -65,7 +66,13 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 measure_evidence,
-                inputs=["nested_predictions", "autoencoder", "params:evaluation"],
+                inputs=[
+                    "nested_predictions",
+                    "autoencoder",
+                    "params:encoder",
+                    "params:pretext",
+                    "params:evaluation",
+                ],
                 outputs=["evaluation", "evaluation_summary"],
             ),
             node(
