@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.side_by_side import Row
 
 MODULES = (
+    "backends",
     "embedding",
     "pretraining",
     "classifiers",
@@ -25,6 +26,7 @@ PEERS = (
     "torch",
     "kedro",
     "onnxruntime",
+    "openvino",
     "torchmil",
     "pillow",
     "simplejpeg",

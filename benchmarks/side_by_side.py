@@ -26,11 +26,12 @@ class Row:
 
     def line(self) -> str:
         """Return the row in Markdown: median, and the middle half of the turns."""
-        low, _, high = (
-            statistics.quantiles(self.ratios, n=4) if len(self.ratios) > 1 else self.ratios * 3
-        )
-        median = f"**{statistics.median(self.ratios):.2f}** ({low:.2f} to {high:.2f})"
-        return f"| {self.path} | {self.against} | {median} | {self.goal} | {self.note} |"
+        ratio = f"**{statistics.median(self.ratios):.2f}**"
+        if len(self.ratios) > 1:
+            # Inclusive: the turns are all there is, so no quarter lies outside them.
+            low, _, high = statistics.quantiles(self.ratios, n=4, method="inclusive")
+            ratio += f" ({low:.2f} to {high:.2f})"
+        return f"| {self.path} | {self.against} | {ratio} | {self.goal} | {self.note} |"
 
 
 def time_in_turn(sides: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:

@@ -85,9 +85,19 @@ def fastest_embed(
     return fast
 
 
-def _onnx(embedder: Embedder, example: Tensor) -> Embed:
-    import onnxruntime
+def export_onnx(embedder: Embedder, example: Tensor) -> bytes:
+    """Write the embedder as an ONNX model, from pictures as they are stored to both embeddings.
 
+    Args:
+        embedder: in eval mode, on the CPU.
+        example: (B, S, S, 3) uint8.
+
+    Returns:
+        The model, for batches of any size.
+
+    Raises:
+        Exception: of many kinds, where the exporter can't.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Two pictures: the exporter takes a size of one for a constant.
@@ -100,10 +110,17 @@ def _onnx(embedder: Embedder, example: Tensor) -> Embed:
         )
     if program is None:
         raise RuntimeError("the exporter gave no model")
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _onnx(embedder: Embedder, example: Tensor) -> Embed:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        export_onnx(embedder, example), options, providers=["CPUExecutionProvider"]
     )
     (asked,) = session.get_inputs()
 
