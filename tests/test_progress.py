@@ -1,4 +1,5 @@
 import logging
+import struct
 
 import pandas as pd
 import pytest
@@ -41,6 +42,20 @@ class TestParts:
     def test_that_are_damaged_are_done_again(self, progress, tmp_path, caplog, name, damage):
         path = tmp_path / "work" / name
         path.write_bytes(path.read_bytes()[:-9] if damage is None else damage)
+        found = again(tmp_path)
+        assert (found.values("epoch") if name == "epoch.pt" else found.table("split-1")) is None
+        assert "done again" in caplog.text
+
+    @pytest.mark.parametrize("name", ["epoch.pt", "split-1.parquet"])
+    def test_with_another_value_than_was_saved_are_done_again(
+        self, progress, tmp_path, caplog, name
+    ):
+        path, value = tmp_path / "work" / name, struct.pack("<f", 2.0)
+        if name == "split-1.parquet":
+            value = struct.pack("<d", 0.1)
+        saved = path.read_bytes()
+        place = saved.index(value)
+        path.write_bytes(saved[:place] + bytes([value[0] ^ 1]) + saved[place + 1 :])
         found = again(tmp_path)
         assert (found.values("epoch") if name == "epoch.pt" else found.table("split-1")) is None
         assert "done again" in caplog.text

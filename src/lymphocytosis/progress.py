@@ -105,7 +105,7 @@ class Progress:
         """
         if self._folder is not None:
             with appearing_whole(self._folder / f"{name}.parquet") as path:
-                table.to_parquet(path)
+                table.to_parquet(path, write_page_checksum=True)
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return what was kept by `save_table`; None where it is not there or is damaged."""
@@ -115,7 +115,9 @@ class Progress:
         import pyarrow as pa
 
         try:
-            return pd.read_parquet(self._folder / f"{name}.parquet")
+            return pd.read_parquet(
+                self._folder / f"{name}.parquet", page_checksum_verification=True
+            )
         except (OSError, pa.ArrowException) as error:
             logger.warning(
                 "%s can't be read (%s); this part is done again.",
