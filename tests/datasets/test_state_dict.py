@@ -89,6 +89,15 @@ class TestRoundTrip:
         assert equal(torch.load(path, weights_only=True), content())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_not_saved(dataset, path, refused, value):
+    spoiled = content()
+    spoiled["models"][1]["bias"][1] = value
+    with refused(rf"{path} is not saved: the weight bias has values that are not finite"):
+        dataset.save(spoiled)
+    assert not path.exists()
+
+
 class TestInterruption:
     def test_leaves_the_earlier_model_as_it_was(self, dataset, path):
         dataset.save(content())
