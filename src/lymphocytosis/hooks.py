@@ -93,7 +93,11 @@ class ProjectHooks:
         """Say where the run's files are; its finished parts are not needed any more."""
         for entry in pipeline.inputs():
             if entry.endswith("_progress"):
-                catalog.load(entry).clear()
+                try:
+                    catalog.load(entry).clear()
+                except OSError as error:
+                    # All is saved; and what stays is told from other work by its note.
+                    logger.warning("unfinished work can't be removed: %s", error)
         logger.info(
             "done: tables and figures are under %s/08_reporting, all else under %s, "
             "each in a folder named %s",

@@ -1,8 +1,10 @@
 """Model files: written so that the same values give the same bytes; read as untrusted."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,13 @@ MISFITS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 MOST_BYTES = 8 * 1024**3
 
 
-def read_model_file(path: Path) -> dict[str, Any]:
+def read_model_file(path: Path, old_form: bool = False) -> dict[str, Any]:
     """Read tensors and plain values onto the CPU; no code of the file is run.
 
     Args:
         path: a file that torch saved.
+        old_form: take torch's form from before 1.6 too, as published weights have it. It has no
+            checksums, so damage to its values can't be seen.
 
     Returns:
         What was saved.
@@ -30,7 +34,14 @@ def read_model_file(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MOST_BYTES:
         raise UserError(f"{path} has more than {MOST_BYTES} bytes: no model of this project.")
     try:
+        # Torch itself tells the two forms apart by the first bytes.
+        with path.open("rb") as file:
+            is_archive = file.read(4) == b"PK\x03\x04"
+        if is_archive or not old_form:
+            _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        for name, tensor in _tensors(content):
+            _check_stored(name, tensor)
     except Exception as error:
         # A damaged pickle makes torch raise whatever its reader stumbles over: KeyError too.
         raise UserError(
@@ -40,6 +51,21 @@ def read_model_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a model's state dict.")
     return content
+
+
+def not_finite(content: Any) -> str | None:
+    """Look for a tensor with a value that is not finite.
+
+    Args:
+        content: tensors and plain values, in dicts, lists and tuples.
+
+    Returns:
+        The name of such a tensor, or None.
+    """
+    for name, tensor in _tensors(content):
+        if not torch.isfinite(tensor).all():
+            return name
+    return None
 
 
 def fill(model: nn.Module, state: Any, assign: bool = False) -> None:
@@ -81,6 +107,48 @@ def write_model_file(content: dict[str, Any], path: Path) -> None:
     # Through a file object: by path, torch would write the file's own name into the archive.
     with path.open("wb") as file:
         torch.save(_one_of_each_text(content), file)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that torch did not write so, or that has changed since.
+
+    Torch checks no checksums, and would inflate a compressed entry to whatever size it claims.
+    """
+    with ZipFile(path) as archive:
+        entries = archive.infolist()
+        if packed := [entry.filename for entry in entries if entry.compress_type != ZIP_STORED]:
+            raise BadZipFile(f"its entry {packed[0]} is compressed")
+        # Else entries could share their bytes.
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise BadZipFile("its entries claim more bytes than the file has")
+        # Read a piece at a time: some 2 GB a second.
+        if damaged := archive.testzip():
+            raise BadZipFile(f"its entry {damaged} has another checksum than when it was written")
+
+
+def _check_stored(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is not stored value by value, and so claims any size at no cost."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.untyped_storage().nbytes() < tensor.nbytes:
+        raise ValueError(f"the tensor {name} claims more values than are stored")
+
+
+def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Find each tensor, and the last name on the way to it."""
+    # A file may nest its values a thousandfold, share them at every level, or lead in a circle.
+    waiting: list[tuple[str, Any]] = [("", content)]
+    seen = set()
+    while waiting:
+        name, value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, dict):
+            waiting += [(k if isinstance(k, str) else name, item) for k, item in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(name, item) for item in value]
 
 
 def _one_of_each_text(value: Any) -> Any:

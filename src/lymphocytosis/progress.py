@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lymphocytosis.errors import UserError, brief
-from lymphocytosis.whole_files import appearing_whole
+from lymphocytosis.whole_files import appearing_whole, temporary_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +38,17 @@ class Progress:
         """
         self._folder = folder
 
+    def part(self, name: str) -> Progress:
+        """Make a handle for a part whose own parts are kept too.
+
+        Args:
+            name: of the part.
+
+        Returns:
+            A handle whose parts go with those of this one.
+        """
+        return Progress(None if self._folder is None else self._folder / name)
+
     def begin(self, made_from: Mapping[str, object]) -> None:
         """Set parts aside that were made from something else, and say from what.
 
@@ -58,6 +69,8 @@ class Progress:
             except (OSError, ValueError, TypeError):
                 kept = {}
             changed = [name for name in given | kept if given.get(name) != kept.get(name)]
+            if not kept:
+                changed = ["the note of what it was made from, which is missing or damaged"]
             if not changed:
                 return
             logger.warning(
@@ -105,7 +118,7 @@ class Progress:
         """
         if self._folder is not None:
             with appearing_whole(self._folder / f"{name}.parquet") as path:
-                table.to_parquet(path)
+                table.to_parquet(path, write_page_checksum=True)
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return what was kept by `save_table`; None where it is not there or is damaged."""
@@ -115,7 +128,9 @@ class Progress:
         import pyarrow as pa
 
         try:
-            return pd.read_parquet(self._folder / f"{name}.parquet")
+            return pd.read_parquet(
+                self._folder / f"{name}.parquet", page_checksum_verification=True
+            )
         except (OSError, pa.ArrowException) as error:
             logger.warning(
                 "%s can't be read (%s); this part is done again.",
@@ -125,9 +140,18 @@ class Progress:
             return None
 
     def clear(self) -> None:
-        """Remove all parts."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove all parts.
+
+        Raises:
+            OSError: they can't be removed.
+        """
+        if self._folder is None or not self._folder.exists():
+            return
+        # First away as a whole: whatever happens next, no part is ever found beside another's note.
+        # What a kill leaves under the temporary name goes with the next run's temporary files.
+        gone = temporary_name(self._folder)
+        self._folder.replace(gone)
+        shutil.rmtree(gone)
 
 
 def _version(name: str) -> str:

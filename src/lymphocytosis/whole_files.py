@@ -18,7 +18,7 @@ def appearing_whole(path: Path) -> Iterator[Path]:
         The temporary path beside it, where nothing exists yet.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = temporary_name(path)
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
@@ -32,6 +32,18 @@ def appearing_whole(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def temporary_name(path: Path) -> Path:
+    """Name a file or folder that is not there yet, or not any more; a killed run may leave it.
+
+    Args:
+        path: its real name.
+
+    Returns:
+        A path beside it, this process's own.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what a killed process left under a temporary name.
 
@@ -43,7 +55,7 @@ def remove_parts(folder: Path) -> None:
         if part.is_dir():
             shutil.rmtree(part)
         else:
-            part.unlink()
+            part.unlink(missing_ok=True)  # it may have been in a folder that has just gone
 
 
 def _to_disk(path: Path) -> None:

@@ -157,6 +157,17 @@ class TestRefusals:
         with refused(rf"{path} can't be read as Parquet"):
             dataset.load()
 
+    @pytest.mark.parametrize("name", ["large", "small"])
+    def test_another_value_than_was_saved(self, dataset, path, refused, name):
+        one = table(5)
+        dataset.save([one])
+        saved = path.read_bytes()
+        value = one[name].combine_chunks().flatten().to_numpy()[3].tobytes()
+        place = saved.index(value)
+        path.write_bytes(saved[:place] + bytes([value[0] ^ 1]) + saved[place + 1 :])
+        with refused(rf"{path} can't be read as Parquet"):
+            dataset.load()
+
     def test_another_table(self, dataset, path, refused):
         pd.DataFrame({"patient_id": ["P1"], "label": [1]}).to_parquet(path)
         with refused(rf"{path} has the columns patient_id, label; a table of embeddings has"):

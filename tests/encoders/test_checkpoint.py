@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, pack, unpack
+from lymphocytosis.encoders.checkpoint import (
+    Origin,
+    check_same_pictures,
+    fingerprint,
+    origin,
+    pack,
+    unpack,
+)
 from lymphocytosis.encoders.igpt import build_igpt
 from lymphocytosis.encoders.pooled import build_frozen, build_pooled_encoder
 from lymphocytosis.encoders.pretrain import build_autoencoder
@@ -68,16 +75,39 @@ def test_the_fingerprint_heeds_the_tasks_own_block_and_no_others(pretext_paramet
 
 @pytest.mark.parametrize("kind", ["classifiers", "", None, ["igpt"], {"igpt": 1}, 1])
 def test_another_kind_of_model_is_refused(kind):
-    with pytest.raises(UserError, match="another kind of model"):
-        unpack({"kind": kind})
+    for read in (unpack, fingerprint, origin):
+        with pytest.raises(UserError, match="another kind of model"):
+            read({"kind": kind, "parameters": {}, "state_dicts": {}})
 
 
 @pytest.mark.parametrize("packed", KINDS, indirect=True)
 @pytest.mark.parametrize("spoil", ["parameters", "state_dict"])
 def test_a_part_that_is_missing_is_refused(packed, spoil):
     del packed[spoil]
+    for read in (unpack, fingerprint, *([origin] if spoil == "parameters" else [])):
+        with pytest.raises(UserError, match="Run ssl_pretrain again"):
+            read(packed)
+
+
+@pytest.mark.parametrize("packed", KINDS, indirect=True)
+def test_the_origin_is_that_of_the_parameters(packed, pretext_parameters):
+    kind = packed["kind"]
+    assert origin(packed) == Origin(kind, pretext_parameters().images, "random")
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "value"),
+    [
+        ("pretext", "images", "none"),
+        ("pretext", "name", "simclr"),
+        ("encoder", "weights", 1),
+        ("encoder", "more", 1),
+    ],
+)
+def test_an_origin_that_is_none_is_refused(packed, block, key, value):
+    packed["parameters"][block][key] = value
     with pytest.raises(UserError, match="Run ssl_pretrain again"):
-        unpack(packed)
+        origin(packed)
 
 
 @pytest.mark.parametrize("packed", KINDS, indirect=True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -173,3 +175,28 @@ class TestAfterAKill:
         with pytest.raises(UserError, match=r"the loss of epoch 3, batch 1 is nan"):
             run(images, epochs=4, batch_size=3, progress=progress)
         assert len(progress.values("epoch")["losses"]) == 2
+
+    @pytest.mark.parametrize("keep", ["last", "best"])
+    def test_a_gradient_that_is_no_number_keeps_the_last_good_epoch(
+        self, images, tmp_path, pretext_parameters, keep
+    ):
+        """Though every loss is finite: it is the gradient of an epoch's last batch."""
+        pretext = pretext_parameters(epochs=3, batch_size=5, keep=keep)
+        task = autoencoder_task(build_autoencoder(ENCODER, 64, 0), pretext)
+        batches = []
+
+        def loss(*given):
+            value = task.loss(*given)
+            batches.append(value)
+            if len(batches) == 4:  # the second of epoch 2
+                value.register_hook(lambda gradient: gradient * torch.nan)
+            return value
+
+        progress = Progress(tmp_path / "work")
+        spoiled = replace(task, loss=loss)
+        with pytest.raises(UserError, match=r"after epoch 2 the weight .* not finite.*precision"):
+            pretrain(spoiled, images, np.arange(10), SHOWN, pretext, COMPUTE, 0, progress)
+        kept = progress.values("epoch")
+        assert len(kept["losses"]) == 1
+        assert all(value.isfinite().all() for value in kept["module"].values())
+        assert all(value.isfinite().all() for value in batches)

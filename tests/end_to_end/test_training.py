@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from lymphocytosis.end_to_end.bags import pack_pictures
 from lymphocytosis.end_to_end.model import build_picture_classifier
 from lymphocytosis.end_to_end.prediction import predict_patients_by_pictures
 from lymphocytosis.end_to_end.training import train_picture_classifier, train_picture_suite
@@ -80,11 +81,21 @@ class TestOneModel:
         )
         assert not torch.equal(state["classifier.head.0.weight"], start["classifier.head.0.weight"])
 
-    def test_a_loss_that_is_no_number_is_refused(self, bags_of, train):
+    def test_a_loss_that_is_no_number_is_refused(self, bags_of, train, monkeypatch):
         _, bags = bags_of()
-        bags.clinical[0] = float("nan")
-        with pytest.raises(UserError, match=r"loss of epoch 1 is nan.*encoder_learning_rate"):
-            train(bags)
+        packed = []
+
+        def pack(*given):
+            batch = pack_pictures(*given)
+            packed.append(batch)
+            return (
+                replace(batch, clinical=batch.clinical * torch.nan) if len(packed) == 2 else batch
+            )
+
+        monkeypatch.setattr("lymphocytosis.end_to_end.training.pack_pictures", pack)
+        told = r"loss of epoch 1, batch 2 of 3 is nan.*encoder_learning_rate"
+        with pytest.raises(UserError, match=told):
+            train(bags, batch_bags=4)
 
 
 class TestSuite:

@@ -14,6 +14,9 @@ from kedro.framework.startup import bootstrap_project
 
 from lymphocytosis.decision.rules import decide_by_sa, summarise
 from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+from lymphocytosis.encoders import checkpoint
+from lymphocytosis.errors import UserError
+from lymphocytosis.model_files import write_model_file
 from lymphocytosis.parameters import check_parameters
 from lymphocytosis.pipelines.evaluate import nodes
 from lymphocytosis.progress import Progress
@@ -150,8 +153,14 @@ class TestChoices:
     )
     def test_a_frozen_encoder_is_told_by_where_its_weights_came_from(self, finished, weights, told):
         _, catalog = finished
-        frozen = {"parameters": {"pretext": {"name": "frozen"}, "encoder": {"weights": weights}}}
         given = check_parameters(catalog.load("parameters"))
+        frozen = checkpoint.pack(
+            {},
+            given.encoder.model_copy(update={"name": "tf_efficientnet_lite0", "weights": weights}),
+            given.image,
+            given.pretext.model_copy(update={"name": "frozen"}),
+            seed=0,
+        )
         nested = catalog.load("nested_predictions")
         _, summary = nodes.measure_evidence(
             nested, frozen, given.encoder, given.pretext, given.evaluation
@@ -163,6 +172,66 @@ class TestChoices:
         run(tmp_path, ["ssl_pretrain"], pretext={"learning_rate": 0.001})
         with pytest.raises(click.ClickException, match=r"another encoder.*Run embed again"):
             run(tmp_path, ["evaluate"])
+
+    def test_another_kind_of_model_as_the_encoder_is_refused(self, finished, tmp_path):
+        shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+        other = {"kind": "classifiers", "parameters": {"mil": {}}, "state_dicts": {1: {}}}
+        for path in (tmp_path / "out").rglob("autoencoder.pt/*/*.pt"):
+            write_model_file(other, path)
+        told = r"'autoencoder' holds another kind of model. Run ssl_pretrain again"
+        with pytest.raises(click.ClickException, match=told):
+            run(tmp_path, ["evaluate"])
+        catalog = finished[1]
+        given = check_parameters(catalog.load("parameters"))
+        with pytest.raises(UserError, match=told):
+            nodes.measure_evidence(
+                catalog.load("nested_predictions"), other, given.encoder, given.pretext,
+                given.evaluation,
+            )  # fmt: skip
+
+    def test_after_a_kill_in_a_fold_its_encoder_is_not_pretrained_again(
+        self, finished, monkeypatch, tmp_path
+    ):
+        catalog = finished[1]
+        given = check_parameters(catalog.load("parameters"))
+        folds = catalog.load("evaluation_folds")
+        work = tmp_path / "work"
+        pretrained, embedded = [], []
+
+        def pretrain(*given):
+            progress = given[-1]
+            progress.begin({"the parameter seed": given[-2]})
+            if not progress.values("epoch"):
+                pretrained.append(given[-2])
+                progress.save_values("epoch", {"losses": [0.5]})
+            return {}, None, None
+
+        def embed(*_):
+            embedded.append(1)
+            if len(embedded) == 2:
+                raise KeyboardInterrupt
+            return iter([pa.table({"large": [1.0]})])
+
+        monkeypatch.setattr(nodes, "pretrain_encoder", pretrain)
+        monkeypatch.setattr(nodes, "embed_cells", embed)
+        monkeypatch.setattr(nodes, "_predict_sizes", lambda *_: pd.DataFrame({"size": ["large"]}))
+        images = SimpleNamespace(records=catalog.load("cell_images").records, image=given.image)
+
+        def predict():
+            return nodes.predict_by_classifiers(
+                catalog.load("embeddings"), catalog.load("autoencoder"), images,
+                catalog.load("cells"), catalog.load("patients"), folds, ["original"],
+                given.encoder, given.pretext, given.mil, given.splits, given.compute,
+                given.evaluation.model_copy(update={"pretraining": "each_fold"}), Progress(work),
+            )  # fmt: skip
+
+        with pytest.raises(KeyboardInterrupt):
+            predict()
+        count = len(folds.groupby(["repeat", "fold"]))
+        assert len(predict()) == len(pretrained) == count
+        assert len(embedded) == count + 1
+        # Of finished folds nothing stays but their tables.
+        assert not [path for path in work.rglob("*") if path.is_dir()]
 
     def test_in_each_fold_no_picture_of_a_person_held_out_is_seen(self, finished, monkeypatch):
         """Nor one of the test patient who may be the same person."""

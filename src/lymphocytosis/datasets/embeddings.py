@@ -35,7 +35,7 @@ class EmbeddingsDataset(VersionedPathDataset[Iterable[pa.Table], pa.Table]):
         """
         path = Path(self._get_load_path())
         try:
-            table = pq.read_table(path, memory_map=True)
+            table = pq.read_table(path, memory_map=True, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} can't be read as Parquet: {error}") from error
         _check(table, path)
@@ -63,6 +63,7 @@ class EmbeddingsDataset(VersionedPathDataset[Iterable[pa.Table], pa.Table]):
                 compression="none",
                 use_dictionary=KEYS,
                 write_statistics=["patient_id"],
+                write_page_checksum=True,
             ) as writer,
         ):
             for table in chain([first], tables):

@@ -30,7 +30,9 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
         folder = Path(self._get_load_path())
         try:
             images: CellImages = np.load(folder / "pixels.npy", mmap_mode="r").view(CellImages)
-            images.records = pd.read_parquet(folder / "records.parquet")
+            images.records = pd.read_parquet(
+                folder / "records.parquet", page_checksum_verification=True
+            )
             images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
             _check(images)
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
@@ -50,7 +52,7 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
             folder.mkdir()
             with (folder / "pixels.npy").open("wb") as file:
                 records = _write_pixels(file, data)
-            records.to_parquet(folder / "records.parquet", index=False)
+            records.to_parquet(folder / "records.parquet", index=False, write_page_checksum=True)
             (folder / "image.json").write_text(data.image.model_dump_json(indent=2))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
+from lymphocytosis.errors import UserError
 from lymphocytosis.whole_files import appearing_whole
 
 
@@ -32,8 +33,17 @@ class StateDictDataset(VersionedPathDataset[dict[str, Any], dict[str, Any]]):
 
         Args:
             data: tensors and plain values, in dicts, lists and tuples.
-        """
-        from lymphocytosis.model_files import write_model_file
 
-        with appearing_whole(Path(self._get_save_path())) as path:
+        Raises:
+            UserError: a value of a tensor is no finite number.
+        """
+        from lymphocytosis.model_files import not_finite, write_model_file
+
+        final = Path(self._get_save_path())
+        if (name := not_finite(data)) is not None:
+            raise UserError(
+                f"{final} is not saved: the weight {name} has values that are not finite. Were "
+                "the initial weights finite? Else lower the learning rate of what trained it."
+            )
+        with appearing_whole(final) as path:
             write_model_file(data, path)

@@ -12,7 +12,10 @@ from lymphocytosis.whole_files import appearing_whole
 
 
 class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
-    """`pandas.ParquetDataset`."""
+    """`pandas.ParquetDataset`, with a checksum for each page: a changed value is seen."""
+
+    DEFAULT_LOAD_ARGS = {"page_checksum_verification": True}  # noqa: RUF012
+    DEFAULT_SAVE_ARGS = {"write_page_checksum": True}  # noqa: RUF012
 
     def load(self) -> pd.DataFrame:
         """Read the table, its rows counted from 0.

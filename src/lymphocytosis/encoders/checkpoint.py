@@ -1,5 +1,6 @@
 """A pretrained model as plain values, and back."""
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -18,6 +19,8 @@ from lymphocytosis.parameters import (
     PretextParameters,
 )
 
+KINDS = ("autoencoder", "frozen", "simclr", "vicreg", "igpt")
+
 Embedder = AutoEncoder | PooledEncoder | IGPT
 
 # The blocks in `pretext` that are one task's own, and whose.
@@ -27,6 +30,21 @@ _OWN_BLOCKS = {
     "vicreg": ("vicreg",),
     "igpt": ("igpt",),
 }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pretrained model's weights come from.
+
+    Attributes:
+        task: `pretext.name`.
+        images: `pretext.images`, the pictures that the task saw.
+        weights: `encoder.weights`, what it started from.
+    """
+
+    task: str
+    images: str
+    weights: str
 
 
 def pack(
@@ -70,9 +88,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
     Raises:
         UserError: the values are no pretrained model's, or don't fit the model they name.
     """
-    kind = checkpoint.get("kind")
-    if kind not in ("autoencoder", "frozen", "simclr", "vicreg", "igpt"):
-        raise UserError("The catalog entry 'autoencoder' holds another kind of model.")
+    kind = _kind_of(checkpoint)
     try:
         encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
         image = ImageParameters.model_validate(checkpoint["parameters"]["image"])
@@ -88,10 +104,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
             model = PooledEncoder(Encoder(encoder.name, image.size), encoder.small_dim)
         fill(model, checkpoint["state_dict"], assign=kind == "igpt")
     except MISFITS as error:
-        raise UserError(
-            f"The catalog entry 'autoencoder' can't be rebuilt: {brief(error)}. "
-            "Run ssl_pretrain again."
-        ) from error
+        raise _misfit(error) from error
     return model.eval(), image
 
 
@@ -103,12 +116,58 @@ def fingerprint(checkpoint: dict[str, Any]) -> str:
 
     Returns:
         A digest.
+
+    Raises:
+        UserError: the values are no pretrained model's.
     """
-    digest = sha256(repr(checkpoint["parameters"]).encode())
-    for name, value in checkpoint["state_dict"].items():
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().data)
+    _kind_of(checkpoint)
+    try:
+        digest = sha256(repr(checkpoint["parameters"]).encode())
+        for name, value in checkpoint["state_dict"].items():
+            digest.update(name.encode())
+            digest.update(value.contiguous().numpy().data)
+    except MISFITS as error:
+        raise _misfit(error) from error
     return digest.hexdigest()
+
+
+def origin(checkpoint: dict[str, Any]) -> Origin:
+    """Tell where a pretrained model's weights come from.
+
+    Args:
+        checkpoint: what `pack` returned.
+
+    Returns:
+        The task, the pictures it saw, and the initial weights.
+
+    Raises:
+        UserError: the values are no pretrained model's.
+    """
+    kind = _kind_of(checkpoint)
+    try:
+        encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
+        pretext = checkpoint["parameters"]["pretext"]
+        # Not validated as a block: other tasks' blocks were left out when it was packed.
+        if pretext["name"] != kind or pretext["images"] not in ("all", "train"):
+            raise ValueError("its parameters pretext are not those of its kind")
+    except MISFITS as error:
+        raise _misfit(error) from error
+    return Origin(kind, pretext["images"], encoder.weights)
+
+
+def _kind_of(checkpoint: dict[str, Any]) -> str:
+    kind = checkpoint.get("kind")
+    if kind not in KINDS:
+        raise UserError(
+            "The catalog entry 'autoencoder' holds another kind of model. Run ssl_pretrain again."
+        )
+    return str(kind)
+
+
+def _misfit(error: Exception) -> UserError:
+    return UserError(
+        f"The catalog entry 'autoencoder' can't be rebuilt: {brief(error)}. Run ssl_pretrain again."
+    )
 
 
 def check_same_pictures(pretrained: ImageParameters, stored: ImageParameters) -> None:

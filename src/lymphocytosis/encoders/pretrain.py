@@ -17,6 +17,7 @@ from lymphocytosis.encoders.augment import flip_and_turn
 from lymphocytosis.encoders.autoencoder import AutoEncoder, to_unit
 from lymphocytosis.encoders.encoder import build_encoder
 from lymphocytosis.errors import UserError
+from lymphocytosis.model_files import not_finite
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
 from lymphocytosis.progress import Progress
 
@@ -121,7 +122,7 @@ def pretrain(
         Weights, history and pictures to show.
 
     Raises:
-        UserError: the loss is no longer a finite number; the last good epoch is kept.
+        UserError: the loss, or a weight, is no longer a finite number; the last good epoch is kept.
     """
     fabric = start_fabric(compute)
     kept = progress.values("epoch")
@@ -158,6 +159,7 @@ def pretrain(
                 if len(of_batches) % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
                     _mean(of_batches, epoch)
         losses.append(_mean(of_batches, epoch))
+        _check_weights(task.module, epoch)
         logger.info("pretraining: epoch %d of %d, loss %.6g", epoch, pretext.epochs, losses[-1])
         if pretext.keep == "best" and losses[-1] == min(losses):
             best = _copy_of_state(task.kept)
@@ -216,6 +218,15 @@ def _mean(losses: list[Tensor], epoch: int) -> float:
             "32-true."
         )
     return float(of_batches.mean())
+
+
+def _check_weights(model: nn.Module, epoch: int) -> None:
+    # A finite loss may have a gradient that is not: after an epoch's last batch no loss tells it.
+    if (name := not_finite(model.state_dict())) is not None:
+        raise UserError(
+            f"Pretraining stopped: after epoch {epoch} the weight {name} has values that are not "
+            "finite. Lower pretext.learning_rate, or set compute.precision to 32-true."
+        )
 
 
 def _copy_of_state(model: torch.nn.Module) -> dict[str, Tensor]:

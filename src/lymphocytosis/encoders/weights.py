@@ -80,7 +80,7 @@ def fetch_weights(name: str) -> State:
 
 def _read(path: Path) -> State:
     try:
-        content = read_model_file(path)
+        content = read_model_file(path, old_form=True)
     except (UserError, OSError) as error:
         raise UserError(f"encoder.weights: {error}") from error
     if not all(isinstance(value, Tensor) for value in content.values()):

@@ -77,12 +77,7 @@ def train_picture_classifier(
     for epoch in range(1, bag_images.epochs + 1):
         shuffled = train[torch.randperm(len(train), generator=generator).numpy()]
         batches = in_batches(shuffled, bag_images.batch_bags)
-        loss, probability = _train_epoch(model, optimizer, fabric, bags, batches, generator)
-        if not np.isfinite(loss):
-            raise UserError(
-                f"Training a bag-images classifier stopped: the loss of epoch {epoch} is {loss}. "
-                "Lower bag_images.learning_rate and bag_images.encoder_learning_rate."
-            )
+        loss, probability = _train_epoch(model, optimizer, fabric, bags, batches, generator, epoch)
         _renew_batchnorm(model, fabric, bags, batches)
         train_score = balanced_accuracy(bags.label[shuffled], probability, mil.monitor_threshold)
         validation_score = balanced_accuracy(
@@ -120,6 +115,7 @@ def _train_epoch(
     bags: PictureBags,
     batches: list[Indices],
     generator: torch.Generator,
+    epoch: int,
 ) -> tuple[float, Floats]:
     """Take a step for each batch; return the bags' mean loss and their probabilities, in order."""
     model.train()
@@ -137,10 +133,19 @@ def _train_epoch(
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
-        losses.append(loss.detach() * len(part))
+        losses.append(loss.detach())
         logits.append(output.logits.detach().float())
+    # Looked at once an epoch: on a GPU each look would wait for it.
+    of_batches = torch.stack(losses).double().cpu().numpy()
+    if not np.isfinite(of_batches).all():
+        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
+        raise UserError(
+            f"Training a bag-images classifier stopped: the loss of epoch {epoch}, batch "
+            f"{wrong + 1} of {len(batches)} is {of_batches[wrong]}. Lower "
+            "bag_images.learning_rate and bag_images.encoder_learning_rate."
+        )
     probability = torch.sigmoid(torch.cat(logits).double()).cpu().numpy()
-    return float(torch.stack(losses).sum()) / len(probability), probability
+    return float(np.average(of_batches, weights=[len(part) for part in batches])), probability
 
 
 @torch.no_grad()

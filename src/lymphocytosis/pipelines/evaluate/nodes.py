@@ -6,7 +6,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lymphocytosis.parameters import (
     ComputeParameters,
@@ -21,6 +21,9 @@ from lymphocytosis.pipelines.late import Figure, pa, pd, store
 from lymphocytosis.pipelines.sizes import SIZES, fingerprint, select_embedding
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 from lymphocytosis.progress import Progress
+
+if TYPE_CHECKING:
+    from lymphocytosis.encoders.checkpoint import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +101,8 @@ def predict_by_classifiers(
         splits: the block `splits`.
         compute: the block `compute`.
         evaluation: the block `evaluation`.
-        progress: where each finished fold is kept until the run ends well.
+        progress: where each finished fold is kept until the run ends well; and of the fold at
+            work, where it pretrains, each epoch, shard and size.
 
     Returns:
         size, system, repeat, fold, role, patient_id, split, view, probability; see
@@ -140,21 +144,27 @@ def predict_by_classifiers(
     if evaluation.pretraining == "once":
         return _predict_sizes(embeddings, patients, evaluation_folds, recipe, progress)
     tables = []
-    nothing = Progress(None)  # a fold is kept whole
     for (repeat, fold), held_out in evaluation_folds.groupby(["repeat", "fold"]):
-        table = progress.table(f"repeat-{repeat}-fold-{fold}")
+        title = f"repeat-{repeat}-fold-{fold}"
+        table = progress.table(title)
         if table is None:
+            logger.info("evaluate: repeat %s, fold %s", repeat, fold)
+            within = progress.part(title)
             # Who may be the same person as one held out is not seen either, test patients included.
             out = patients.loc[patients["patient_id"].isin(held_out["patient_id"]), "person"]
             others = patients[~patients["person"].isin(out)]
             seed = evaluation.seed + 1000 * (int(held_out["repeat"].iloc[0]) - 1)
             pretrained, _, _ = pretrain_encoder(
-                cell_images, cells, others, encoder, pretext, compute, seed, nothing
+                cell_images, cells, others, encoder, pretext, compute, seed, within.part("pretrain")
             )
-            embedded = embed_cells(cell_images, cells, pretrained, views, compute, nothing)
+            embedded = embed_cells(
+                cell_images, cells, pretrained, views, compute, within.part("embed")
+            )
             fresh = pa.concat_tables(embedded)
-            table = _predict_sizes(fresh, patients, held_out, recipe, nothing)
-            progress.save_table(f"repeat-{repeat}-fold-{fold}", table)
+            table = _predict_sizes(fresh, patients, held_out, recipe, within)
+            progress.save_table(title, table)
+            # Its encoder and embeddings take room, and are not needed any more.
+            within.clear()
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -261,16 +271,21 @@ def measure_evidence(
 
     Returns:
         The evaluation table; and its summary in Markdown, warnings first.
+
+    Raises:
+        UserError: the entry `autoencoder`, where it is what made the embeddings, is none.
     """
     from lymphocytosis.decision.evidence import describe_evaluation, measure, outline, warn
+    from lymphocytosis.encoders import checkpoint
 
     table = measure(
         nested_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
     )
     warnings = warn(table)
-    used = autoencoder["parameters"]
     if evaluation.pretraining == "each_fold":
-        used = {"encoder": encoder.model_dump(), "pretext": pretext.model_dump()}
+        used = checkpoint.Origin(pretext.name, pretext.images, encoder.weights)
+    else:
+        used = checkpoint.origin(autoencoder)
     seen = _what_encoder_saw(used, evaluation)
     summary = describe_evaluation(table, warnings, seen)
     logger.info("evaluation\n%s\n%s", outline(table), seen)
@@ -300,12 +315,13 @@ def plot_differences(evaluation: pd.DataFrame) -> Figure:
     return figures.plot_differences(evaluation)
 
 
-def _what_encoder_saw(used: dict[str, Any], evaluation: EvaluationParameters) -> str:
-    pretext = used["pretext"]
-    if pretext["name"] == "frozen":
-        weights = used["encoder"]["weights"]
-        if weights in ("timm", "package", "random"):
-            return f"The encoder is frozen (encoder.weights {weights}): it saw no picture of these."
+def _what_encoder_saw(used: Origin, evaluation: EvaluationParameters) -> str:
+    if used.task == "frozen":
+        if used.weights in ("timm", "package", "random"):
+            return (
+                f"The encoder is frozen (encoder.weights {used.weights}): it saw no picture of "
+                "these."
+            )
         return (
             "The encoder is frozen: it comes from a file of yours (encoder.weights), and what that "
             "saw is not known here."
@@ -316,7 +332,7 @@ def _what_encoder_saw(used: dict[str, Any], evaluation: EvaluationParameters) ->
             "patients held out."
         )
     return (
-        f"The encoder was pretrained once (pretext.name {pretext['name']}, pretext.images "
-        f"{pretext['images']}), on the pictures of held-out patients too, without labels, as in "
+        f"The encoder was pretrained once (pretext.name {used.task}, pretext.images "
+        f"{used.images}), on the pictures of held-out patients too, without labels, as in "
         "the paper."
     )
