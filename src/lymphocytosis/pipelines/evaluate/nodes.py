@@ -155,6 +155,8 @@ def predict_by_classifiers(
             fresh = pa.concat_tables(embedded)
             table = _predict_sizes(fresh, patients, held_out, recipe, nothing)
             progress.save_table(f"repeat-{repeat}-fold-{fold}", table)
+        else:
+            logger.info("repeat %s, fold %s was finished before", repeat, fold)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
