@@ -44,7 +44,7 @@ from lymphocytosis import schemas
 
 PROJECT = Path(__file__).parents[1]
 WHOLE = "--pipelines=simulate,ingest,ssl_pretrain,embed,classify,bag_images,ensemble,evaluate"
-# 120 test patients, whose pictures are embedded and not trained on, make a second shard.
+# 140 test patients, whose pictures are embedded and not trained on, make a second shard.
 SMALL = (
     "simulation.train_reactive=8,simulation.train_tumoral=12,simulation.test={test_patients},"
     "simulation.min_cells=2,simulation.max_cells=4,simulation.picture_size=64,"
@@ -211,8 +211,12 @@ class Work:
     lost: int = 0
     faults: list[str] = field(default_factory=list)
 
-    def judge(self, lines: list[str], kept: Counter[str]) -> set[str]:
-        """Compare a run's log with what was kept when it began; of which folders could it tell?"""
+    def judge(self, lines: list[str], kept: Counter[str] | None) -> set[str]:
+        """Compare a run's log with what was kept when it began, if that is known.
+
+        Returns:
+            The folders of which the log can tell.
+        """
         told = set()
         for name, said in said_by_keepers(lines).items():
             kind = KEPT.get(name, MODELS)
@@ -226,7 +230,7 @@ class Work:
             self.taken_up[kind] += sum(found)
             if tells:
                 told.add(name)
-            if tells and sum(found) != kept[name]:
+            if tells and kept is not None and sum(found) != kept[name]:
                 self.again[kind] += max(0, kept[name] - sum(found))
                 self.faults.append(f"{name}: {kept[name]} {kind} kept, {sum(found)} taken up")
         return told
@@ -293,10 +297,10 @@ def torture(
     different: list[str] = []
     left_over: list[str] = []
     before: Parts = {}
-    kept: Counter[str] = Counter()
+    kept: Counter[str] | None = Counter()
     while sum(hit.values()) < kills or place.exists():
         run = Run(place, parameters, what)
-        if sum(hit.values()) == kills:
+        if sum(hit.values()) == kills or kept is None:
             ended = run.wait()
         elif signs:
             sign = signs[sum(hit.values())]
@@ -330,12 +334,12 @@ def torture(
         nodes = [line.split("Running node: ")[1] for line in lines if "Running node: " in line]
         hit[nodes[-1].split("(")[0].split(":")[0] if nodes else "before the first node"] += 1
         if any(ALL_SAVED in line for line in lines):
-            # What was kept goes now; a kill here begins a round without it.
-            before, kept = {}, Counter()
+            # What was kept is being removed: the next run finds some of it. It is left in peace.
+            before, kept = {}, None
         else:
             work.judge_kept(place, before, told)
             now = kept_work(place)
-            work.judge_epochs(lines, kept["pretrain"], now["pretrain"])
+            work.judge_epochs(lines, kept["pretrain"] if kept else 0, now["pretrain"])
             before, kept = finished_parts(place), now
         if sum(hit.values()) % 10 == 0:
             bad = len(work.faults) + len(different) + len(left_over)
@@ -373,7 +377,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", default=WHOLE, help="what to give to `kedro run`")
-    parser.add_argument("--test-patients", type=int, default=120)
+    parser.add_argument("--test-patients", type=int, default=140)
     parser.add_argument("--params", help="further ones of `kedro run`")
     parser.add_argument("--folder", type=Path, help="kept for a look; else a temporary one")
     asked = parser.parse_args()
