@@ -1,7 +1,7 @@
 # make demo: install, then run everything on a simulated cohort.
 # make test: install, then every check that CI makes.
 # make bench: install, then measure ratios against peers and limits.
-# make torture: install, then kill a hundred runs at random moments and compare what comes of them.
+# make torture: install, then kill 120 runs at random moments and compare what comes of them.
 # make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -36,6 +36,8 @@ bench: install
 
 torture: install
 	$(BIN)/python tests/torture.py --kills=100
+	$(BIN)/python tests/torture.py --kills=20 --params=evaluation.pretraining=each_fold \
+		--run=--pipelines=simulate,ingest,ssl_pretrain,embed,evaluate
 
 fuzz: install
 	$(BIN)/python tests/fuzz.py --pictures=10000 --tables=1000

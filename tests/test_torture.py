@@ -1,5 +1,6 @@
 """A short form of `make torture`: real runs, really killed."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,13 @@ TORTURE = Path(__file__).with_name("torture.py")
 
 
 def test_killed_runs_end_with_the_very_files_of_an_undisturbed_one():
-    # Three kills take some seconds; `make torture` kills a hundred runs, of `evaluate` too.
+    # Three kills take some seconds; `make torture` kills a hundred runs, of `evaluate` too. These
+    # come where something is kept: in a pretraining, after a shard, amid a suite of classifiers.
     done = subprocess.run(
         [
-            sys.executable, TORTURE, "--kills=3", "--seed=2", "--test-patients=6",
+            sys.executable, TORTURE, "--test-patients=6",
+            "--at=pretraining: epoch 3", r"--at=embed/shard-0\.pt",
+            r"--at=large_classifiers/split-\d\.pt",
             "--run=--pipelines=simulate,ingest,ssl_pretrain,embed,classify "
             "--to-outputs=large_classifiers,small_classifiers",
         ],
@@ -19,5 +23,16 @@ def test_killed_runs_end_with_the_very_files_of_an_undisturbed_one():
         text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 kills survived" in done.stdout
-    assert "differences: 0" in done.stdout
+    assert "3 kills survived over 1 finished runs" in done.stdout
+    assert "differences: 0 in" in done.stdout
+    assert "faults in all: 0" in done.stdout
+    assert "kept and yet done again: 0 epochs, 0 shards, 0 models, 0 folds" in done.stdout
+    found = re.search(
+        r"taken up by a later run: (\d+) epochs, (\d+) shards, (\d+) mod", done.stdout
+    )
+    assert found, done.stdout
+    epochs, shards, models = map(int, found.groups())
+    # The second run goes on after epoch 2 or 3 of 4, the third and the last find all of them.
+    assert epochs in (10, 11)
+    assert shards == 2  # of one, by the third and the last
+    assert models > 0  # how many were finished at the moment of the kill differs

@@ -7,8 +7,10 @@ kills fall on the work and not on seconds of imports, which write nothing.
     python tests/torture.py --kills=100 --seed=0
 
 ends with 0 only if every kill was survived: every file that ever appeared under its final name, in
-finished runs and in killed ones, has the undisturbed run's bytes; nothing is left over; and no
-finished epoch, shard, model or fold was done again.
+finished runs and in killed ones, has the undisturbed run's bytes; nothing is left over; and each
+run took up every epoch, shard, model and fold that was kept when it began. What was kept is read
+from the disk before the run. What was taken up is told by the run's log, and by whether what was
+kept is still the same file after a kill.
 """
 
 import os
@@ -27,11 +29,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import pandas as pd
+import torch
 from kedro.framework.cli.cli import main as kedro
 from kedro.framework.project import LOGGING
 
@@ -39,13 +43,14 @@ import lymphocytosis
 from lymphocytosis import schemas
 
 PROJECT = Path(__file__).parents[1]
-WHOLE = "--pipelines=simulate,ingest,ssl_pretrain,embed,classify,ensemble,evaluate"
-# 120 test patients, whose pictures are embedded and not trained on, make a second shard.
+WHOLE = "--pipelines=simulate,ingest,ssl_pretrain,embed,classify,bag_images,ensemble,evaluate"
+# 140 test patients, whose pictures are embedded and not trained on, make a second shard.
 SMALL = (
     "simulation.train_reactive=8,simulation.train_tumoral=12,simulation.test={test_patients},"
     "simulation.min_cells=2,simulation.max_cells=4,simulation.picture_size=64,"
     "image.source_size=64,image.crop=48,image.size=40,encoder.small_dim=8,pretext.images=train,"
     "pretext.epochs=4,mil.embedding_width=8,mil.epochs=6,splits.validation_share=0.25,"
+    "bag_images.epochs=2,"
     "evaluation.folds=2,evaluation.repeats=1,evaluation.resamples=100,compute.accelerator=cpu"
 )
 PLAIN_LOG = {
@@ -57,9 +62,21 @@ PLAIN_LOG = {
     "root": {"handlers": ["plain"]},
 }
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT[\d.]+Z")
+UNFINISHED = "out/.unfinished"
 ALL_SAVED = "Pipeline execution completed"
+# A node that keeps work takes a handle for it; by its name the folder is found, and what is kept.
+KEEPS = re.compile(r"Running node: .*\b(\w+)_progress\b")
+KEPT = {"pretrain": "epochs", "embed": "shards", "evaluation": "folds"}
+MODELS = "models"  # in the folders large_classifiers, small_classifiers, pictures_classifiers
 EPOCH = re.compile(r"pretraining: epoch (\d+) of")
-WENT_ON = re.compile(r"goes on after epoch (\d+) of")
+TAKEN_UP = re.compile(
+    r"goes on after (?:epoch|shard) (\d+) of"
+    r"|: (\d+) of \d+ folds were finished before"
+    r"|was finished before"
+)
+
+
+Parts = dict[Path, tuple[int, int]]
 
 
 class Run:
@@ -93,8 +110,23 @@ class Run:
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines()
 
-    def wait(self, lines: float, seconds: float, after: float) -> bool:
-        """Wait for so many lines and `after` seconds more, or for `seconds`; was the end first?"""
+    def shows(self, sign: str) -> bool:
+        """Does a line of the log, or the path of a part that is kept, match?"""
+        texts = [*self.lines(), *map(str, finished_parts(self.folder))]
+        return any(re.search(sign, text) for text in texts)
+
+    def wait(
+        self,
+        lines: float = float("inf"),
+        seconds: float = float("inf"),
+        sign: str | None = None,
+        after: float = 0,
+    ) -> bool:
+        """Wait for so many lines or the sign and `after` seconds more, or for `seconds`.
+
+        Returns:
+            Whether the run ended before.
+        """
         start, met = time.monotonic(), None
         while True:
             done, status = os.waitpid(self.process, os.WNOHANG)
@@ -103,7 +135,7 @@ class Run:
                     raise SystemExit(f"A run failed:\n{self.log.read_text()}")
                 return True
             now = time.monotonic()
-            if met is None and len(self.lines()) >= lines:
+            if met is None and (len(self.lines()) >= lines or (sign and self.shows(sign))):
                 met = now
             if now - start >= seconds or (met is not None and now - met >= after):
                 return False
@@ -132,10 +164,102 @@ def named(path: Path) -> str:
     return "/".join(part for part in path.parts if not VERSION.fullmatch(part))
 
 
-def finished_parts(folder: Path) -> dict[Path, tuple[int, int]]:
+def finished_parts(folder: Path) -> Parts:
     """The shards, models and folds that are kept, with what changes if one is written again."""
-    parts = [p for p in (folder / "out/.unfinished").rglob("*-*.*") if not p.name.startswith(".")]
+    # Of a model's two files the one that is written last.
+    names = ("embed/shard-*.pt", "*_classifiers/split-*.pt", "evaluation/*.parquet")
+    parts = [part for name in names for part in (folder / UNFINISHED).glob(name)]
     return {part: (part.stat().st_ino, part.stat().st_mtime_ns) for part in parts}
+
+
+def kept_work(folder: Path) -> Counter[str]:
+    """How many epochs, shards, models or folds are kept, by the folder they are in."""
+    kept = Counter(part.parent.name for part in finished_parts(folder))
+    checkpoint = folder / UNFINISHED / "pretrain/epoch.pt"
+    if checkpoint.exists():
+        kept["pretrain"] = len(torch.load(checkpoint, weights_only=True)["losses"])
+    return kept
+
+
+def said_by_keepers(lines: list[str]) -> dict[str, list[str]]:
+    """What the log tells of the nodes that keep work, by the folder it is in."""
+    said: dict[str, list[str]] = {}
+    node: list[str] = []
+    for line in lines:
+        if "Running node: " in line:
+            node = []
+            if keeps := KEEPS.search(line):
+                name = keeps[1]
+                said[name if name in KEPT else f"{name}_classifiers"] = node
+        node.append(line)
+    return said
+
+
+@dataclass
+class Work:
+    """What became of kept work, over all runs.
+
+    Attributes:
+        taken_up: epochs, shards, models and folds that runs found and took up.
+        again: those that were kept, and were done again: faults.
+        lost: epochs that had ended and were killed before they were kept.
+        faults: in words.
+    """
+
+    taken_up: Counter[str] = field(default_factory=Counter)
+    again: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def judge(self, lines: list[str], kept: Counter[str] | None) -> set[str]:
+        """Compare a run's log with what was kept when it began, if that is known.
+
+        Returns:
+            The folders of which the log can tell.
+        """
+        told = set()
+        for name, said in said_by_keepers(lines).items():
+            kind = KEPT.get(name, MODELS)
+            found = [int(up[1] or up[2] or 1) for up in map(TAKEN_UP.search, said) if up]
+            tells = any("Completed node: " in line for line in said)
+            if kind == "epochs":
+                epochs = epochs_of(said)
+                tells = tells or bool(found or epochs)
+                # Where it really began, whatever it says.
+                found = [epochs[0] - 1] if epochs else found
+            self.taken_up[kind] += sum(found)
+            if tells:
+                told.add(name)
+            if tells and kept is not None and sum(found) != kept[name]:
+                self.again[kind] += max(0, kept[name] - sum(found))
+                self.faults.append(f"{name}: {kept[name]} {kind} kept, {sum(found)} taken up")
+        return told
+
+    def judge_kept(self, place: Path, before: Parts, told: set[str]) -> None:
+        """See whether, after a kill, all is still there that was kept before the run."""
+        parts = finished_parts(place)
+        for part, mark in before.items():
+            if parts.get(part) != mark:
+                name = part.parent.name
+                # What the log told of is counted.
+                self.again[KEPT.get(name, MODELS)] += name not in told
+                self.faults.append(f"removed or written again: {part}")
+
+    def judge_epochs(self, lines: list[str], before: int, kept: int) -> None:
+        """See whether, after a kill, at most the last epoch that had ended is not kept."""
+        epochs = epochs_of(said_by_keepers(lines).get("pretrain", []))
+        ended = max([before, *epochs])
+        self.lost += max(0, ended - kept)
+        if ended - kept > bool(epochs):
+            self.faults.append(f"epoch {ended} had ended, {kept} are kept")
+
+
+def epochs_of(lines: list[str]) -> list[int]:
+    return [int(epoch[1]) for epoch in map(EPOCH.search, lines) if epoch]
+
+
+def in_words(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[kind]} {kind}" for kind in ("epochs", "shards", "models", "folds"))
 
 
 def import_all() -> None:
@@ -145,78 +269,98 @@ def import_all() -> None:
     schemas.submission.validate(pd.DataFrame({"ID": ["P1"], "Predicted": [0]}))
 
 
-def torture(kills: int, seed: int, folder: Path, parameters: str, what: list[str]) -> int:
-    """Print what was found; return the number of faults."""
+def torture(
+    kills: int, signs: list[str], seed: int, folder: Path, parameters: str, what: list[str]
+) -> int:
+    """Print what was found; return the number of faults.
+
+    Args:
+        kills: how many, at random moments.
+        signs: in place of moments, what each kill waits for; see `Run.shows`.
+        seed: of the moments.
+        folder: of all files.
+        parameters: for `kedro run --params`.
+        what: further options of `kedro run`.
+    """
     draw = random.Random(seed)  # noqa: S311
     start = time.monotonic()
     undisturbed = Run(folder / "undisturbed", parameters, what)
-    undisturbed.wait(float("inf"), float("inf"), 0)
+    undisturbed.wait()
     seconds, length = time.monotonic() - start, len(undisturbed.lines())
     expected = {named(path): digest for path, digest in files(undisturbed.folder).items()}
     print(f"undisturbed: {seconds:.1f} s, {len(expected)} files, {length} lines of log", flush=True)
 
     place = folder / "killed"
     hit: Counter[str] = Counter()
-    rounds = compared = epochs_again = parts_again = taken_up = 0
-    faults: list[str] = []
-    before: dict[Path, tuple[int, int]] = {}
-    epoch = 0  # the last that a run of this round said it had finished
+    rounds = compared = 0
+    work = Work()
+    different: list[str] = []
+    left_over: list[str] = []
+    before: Parts = {}
+    kept: Counter[str] | None = Counter()
     while sum(hit.values()) < kills or place.exists():
-        last = sum(hit.values()) == kills
         run = Run(place, parameters, what)
-        by_line = draw.random() < 0.7
-        # Half of what follows a line of the log happens within a few milliseconds.
-        ended = run.wait(
-            float("inf") if last or not by_line else draw.randrange(1, length),
-            float("inf") if last or by_line else draw.uniform(0, seconds),
-            draw.choice([0.005, 0.05, 0.5]) * draw.random(),
-        )
+        if sum(hit.values()) == kills or kept is None:
+            ended = run.wait()
+        elif signs:
+            sign = signs[sum(hit.values())]
+            ended = run.wait(sign=sign)
+            if ended:
+                raise SystemExit(f"A run ended without {sign}:\n{run.log.read_text()}")
+        else:
+            by_line = draw.random() < 0.7
+            # Half of what follows a line of the log happens within a few milliseconds.
+            ended = run.wait(
+                lines=draw.randrange(1, length) if by_line else float("inf"),
+                seconds=float("inf") if by_line else draw.uniform(0, seconds),
+                after=draw.choice([0.005, 0.05, 0.5]) * draw.random(),
+            )
         if not ended:
             run.kill()
         lines = run.lines()
-        parts = finished_parts(place)
-        taken_up += bool(before)
-        if not ended:
-            again = [part for part, mark in before.items() if parts.get(part, mark) != mark]
-            parts_again += len(again)
-            faults += [f"done again: {part}" for part in again]
-        for line in lines:
-            if went_on := WENT_ON.search(line):
-                again_now = max(0, epoch - int(went_on[1]))
-                epochs_again += again_now
-                if again_now > 1:
-                    faults.append(f"epoch {epoch} was finished, and {line}")
-            if of_epoch := EPOCH.search(line):
-                epoch = int(of_epoch[1])
+        told = work.judge(lines, kept)
         found = files(place)
         compared += len(found)
         # In a cohort that is just being drawn pictures come one after the other.
-        wrong = differences(found, expected)
-        faults += [f"differs: {path}" for path in wrong]
+        different += differences(found, expected)
         if ended:
             rounds += 1
-            missing = expected.keys() - {named(path) for path in found}
-            faults += [f"missing: {name}" for name in missing]
-            left = [*place.rglob(".*.part"), *parts]
-            faults += [f"left over: {path}" for path in left]
+            different += sorted(expected.keys() - {named(path) for path in found})
+            unfinished = [path for path in (place / UNFINISHED).rglob("*") if path.is_file()]
+            left_over += map(str, [*place.rglob(".*.part"), *unfinished])
             shutil.rmtree(place)
-            before, epoch = {}, 0
+            before, kept = {}, Counter()
+            continue
+        nodes = [line.split("Running node: ")[1] for line in lines if "Running node: " in line]
+        hit[nodes[-1].split("(")[0].split(":")[0] if nodes else "before the first node"] += 1
+        if any(ALL_SAVED in line for line in lines):
+            # What was kept is being removed: the next run finds some of it. It is left in peace.
+            before, kept = {}, None
         else:
-            nodes = [line.split("Running node: ")[1] for line in lines if "Running node: " in line]
-            hit[nodes[-1].split("(")[0].split(":")[0] if nodes else "before the first node"] += 1
-            # Once all is saved, what was kept goes; a kill there begins a round without it.
-            before, epoch = ({}, 0) if any(ALL_SAVED in line for line in lines) else (parts, epoch)
-            if sum(hit.values()) % 10 == 0:
-                print(f"{sum(hit.values())} kills, {len(faults)} faults", flush=True)
+            work.judge_kept(place, before, told)
+            now = kept_work(place)
+            work.judge_epochs(lines, kept["pretrain"] if kept else 0, now["pretrain"])
+            before, kept = finished_parts(place), now
+        if sum(hit.values()) % 10 == 0:
+            bad = len(work.faults) + len(different) + len(left_over)
+            print(f"{sum(hit.values())} kills, {bad} faults", flush=True)
     for node, count in hit.most_common():
         print(f"  {count:4} kills in {node}")
+    faults = [
+        *work.faults,
+        *(f"differs or is missing: {name}" for name in different),
+        *(f"left over: {path}" for path in left_over),
+    ]
     for fault in faults[:20]:
         print(f"  {fault}")
     print(
-        f"{kills} kills survived over {rounds} finished runs, in {time.monotonic() - start:.0f} s; "
-        f"{taken_up} times finished work was there to take up\n"
-        f"work repeated: {epochs_again} finished epochs, {parts_again} shards, models and folds\n"
-        f"differences: {len(faults)} in {compared} comparisons of {len(expected)} files"
+        f"{kills} kills survived over {rounds} finished runs, in {time.monotonic() - start:.0f} s\n"
+        f"kept and taken up by a later run: {in_words(work.taken_up)}\n"
+        f"kept and yet done again: {in_words(work.again)}\n"
+        f"killed before they were kept, and done again: {work.lost} finished epochs\n"
+        f"differences: {len(different)} in {compared} comparisons of a file's bytes with those of "
+        f"the undisturbed run, which has {len(expected)} files\n"
+        f"left over: {len(left_over)} files; faults in all: {len(faults)}"
     )
     return len(faults)
 
@@ -224,9 +368,17 @@ def torture(kills: int, seed: int, folder: Path, parameters: str, what: list[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument(
+        "--at",
+        action="append",
+        default=[],
+        help="in place of --kills and --seed, for each kill: a pattern of the line of the log, or "
+        "of the path of a kept part, that it waits for",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", default=WHOLE, help="what to give to `kedro run`")
-    parser.add_argument("--test-patients", type=int, default=120)
+    parser.add_argument("--test-patients", type=int, default=140)
+    parser.add_argument("--params", help="further ones of `kedro run`")
     parser.add_argument("--folder", type=Path, help="kept for a look; else a temporary one")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -234,8 +386,11 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         LOGGING.configure(PLAIN_LOG)
         parameters = SMALL.format(test_patients=asked.test_patients)
+        if asked.params:
+            parameters += f",{asked.params}"
         import_all()
-        faults = torture(asked.kills, asked.seed, folder, parameters, asked.run.split())
+        kills = len(asked.at) or asked.kills
+        faults = torture(kills, asked.at, asked.seed, folder, parameters, asked.run.split())
         raise SystemExit(faults > 0)
 
 

@@ -1,4 +1,10 @@
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -163,6 +169,70 @@ class TestWorkers:
         without = recipe("neural", components=0)
         with pytest.raises(UserError, match="loss of epoch 1"):
             predict_held_out(bags, patients, folds, without, "", Progress(None))
+
+
+# Runs `predict_held_out`, its workers at something endless; each names itself in a folder.
+ENDLESS = """
+import os, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+import pandas as pd
+import torch
+from lymphocytosis.mil import nested
+from lymphocytosis.parameters import ComputeParameters
+from lymphocytosis.progress import Progress
+
+@dataclass
+class Bags:
+    instances: torch.Tensor
+
+def endless(*given):
+    (Path(sys.argv[1]) / str(os.getpid())).touch()
+    time.sleep(600)
+
+nested._predict_fold = endless
+nested.cpu_count = lambda: 2
+folds = pd.DataFrame({"repeat": 1, "fold": [1, 2], "patient_id": ["P0", "P1"]})
+compute = ComputeParameters(
+    accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
+)
+recipe = SimpleNamespace(compute=compute)
+nested.predict_held_out(Bags(torch.empty(0)), None, folds, recipe, "", Progress(None))
+"""
+
+
+def within(seconds, reached):
+    end = time.monotonic() + seconds
+    while not reached() and time.monotonic() < end:
+        time.sleep(0.05)
+    return reached()
+
+
+def runs(process):
+    # A process that ended may stay listed, as Z, until its new parent has asked for it.
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    run = subprocess.Popen([sys.executable, "-c", ENDLESS, tmp_path])
+    workers = []
+    try:
+        assert within(120, lambda: len(list(tmp_path.iterdir())) == 2)
+        workers = [int(path.name) for path in tmp_path.iterdir()]
+        assert all(map(runs, workers))
+    finally:
+        run.kill()
+        run.wait()
+    try:
+        assert within(20, lambda: not any(map(runs, workers)))
+    finally:
+        for worker in filter(runs, workers):
+            os.kill(worker, signal.SIGKILL)
 
 
 @pytest.fixture

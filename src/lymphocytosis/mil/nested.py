@@ -1,8 +1,12 @@
 """Nested cross-validation of the classifiers: everything but the embedding inside each fold."""
 
 import logging
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -86,7 +90,10 @@ def predict_held_out(
     if len(missing) < len(tables):
         logger.info("%s: %d of %d folds were finished before", title,
                     len(tables) - len(missing), len(tables))  # fmt: skip
-    results = Parallel(n_jobs=cpu_count() if on_cpu else 1, return_as="generator")(
+    side_by_side = Parallel(
+        cpu_count() if on_cpu else 1, return_as="generator", initializer=_end_with_parent
+    )
+    results = side_by_side(
         delayed(_predict_fold)(
             instances, rest, patients, set(held_out_of[key]), *key, recipe, on_cpu
         )
@@ -97,6 +104,25 @@ def predict_held_out(
         progress.save_table(f"{title}-repeat-{repeat}-fold-{fold}", table)
         tables[repeat, fold] = table
     return pd.concat(tables.values(), ignore_index=True)
+
+
+def _end_with_parent() -> None:
+    """Have this worker end soon after the process that started it, however that ended.
+
+    A run that was killed can't end its workers; each would keep its memory for minutes.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        # Whoever loses its parent gets another. The kernel's own signal (PR_SET_PDEATHSIG) would
+        # come when the thread ends that started the worker, which need not be the main one.
+        while os.getppid() == parent.pid:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _predict_fold(

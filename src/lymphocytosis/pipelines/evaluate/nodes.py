@@ -165,6 +165,8 @@ def predict_by_classifiers(
             progress.save_table(title, table)
             # Its encoder and embeddings take room, and are not needed any more.
             within.clear()
+        else:
+            logger.info("repeat %s, fold %s was finished before", repeat, fold)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
