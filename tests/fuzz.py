@@ -38,6 +38,7 @@ SIDE = 40
 SIZES = f"image.source_size={SIDE},image.crop={SIDE},image.size={SIDE},image.unreadable=leave_out"
 MOST_SECONDS = 120
 MOST_MEMORY = 2 * 1024**3
+LONGEST_MESSAGE = 20_000
 A_BATCH = 250  # pictures of one cohort
 HEADER = ["", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT"]
 # A message of ours begins so, after Kedro's log.
@@ -67,8 +68,11 @@ def kedro_run(folder: Path, parameters: str, what: list[str]) -> tuple[bool, str
         raise FaultError(f"ended by {signal.Signals(os.WTERMSIG(status)).name}")
     if usage.ru_maxrss * 1024 > MOST_MEMORY:
         raise FaultError(f"took {usage.ru_maxrss // 1024} MB")
-    if status and not REFUSAL.search(shown):
+    refusal = REFUSAL.search(shown)
+    if status and not refusal:
         raise FaultError("ended without a message: " + shown[-300:])
+    if refusal and len(refusal[1]) > LONGEST_MESSAGE:
+        raise FaultError(f"a message of {len(refusal[1])} letters")
     return not status, shown
 
 
@@ -389,6 +393,13 @@ def misread(content: bytes, draw: random.Random) -> bytes:
             text.encode() + b"\n" + b"x," * 20,
             text.encode() + b"\n" + b"x" * 200_000,
             text.encode() * 2,
+            # A few megabytes that became gigabytes of memory, or a message of megabytes.
+            b"a," * 4_000_000 + b"\n" + content,
+            content + b"\n" + b"a," * 4_000_000,
+            content + b"\na" * 4_000_000,
+            ",".join(f"c{n}" for n in range(300_000)).encode() + b"\n" + content,
+            ",".join(f"c{n}" for n in range(1_000)).encode() + b"\n",
+            text.replace("P1", "P" + "x" * 100_000).encode(),
         ]
     )
 

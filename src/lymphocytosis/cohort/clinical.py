@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lymphocytosis.cohort.pictures import PictureFile, Subset
-from lymphocytosis.errors import UserError, listed
+from lymphocytosis.errors import UserError, listed, some
 
 COLUMNS = ("ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
 LABELS = {"0": 0, "1": 1, "-1": None}
@@ -84,7 +84,7 @@ def read_patients(
     if missing:
         raise UserError(
             f"clinical_annotation.csv lacks the column{'s' * (len(missing) > 1)} "
-            f"{', '.join(missing)}. It has: {', '.join(filter(None, table.columns))}. "
+            f"{', '.join(missing)}. It has: {some(list(filter(None, table.columns)))}. "
             f"Expected: {', '.join(COLUMNS)} (docs/data.md)."
         )
     if twice := [column for column in COLUMNS if list(table.columns).count(column) > 1]:
