@@ -110,6 +110,42 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def tiff(
+    width: int, height: int, bits: int, samples: int, tile: int, rows: bytes, packed: bool
+) -> bytes:
+    """A TIFF by the specification: of one tile, or of one strip where `tile` is 0."""
+    data = zlib.compress(rows) if packed else rows
+    tags = {
+        256: width, 257: height, 258: bits, 259: 8 if packed else 1,
+        262: 2 if samples == 3 else 1, 277: samples,
+    }  # fmt: skip
+    place, size = (324, 325) if tile else (273, 279)
+    tags |= {322: tile, 323: tile} if tile else {278: height}
+    tags = dict(sorted((tags | {place: 0, size: len(data)}).items()))
+    table = 8 + 2 + 12 * len(tags) + 4
+    # Each channel's bits stand apart, for they don't fit into four bytes.
+    tags[place] = table + 2 * samples
+    entries = b"".join(
+        struct.pack("<HHII", tag, 3, samples, table if samples > 2 else value)
+        if tag == 258
+        else struct.pack("<HHII", tag, 4, 1, value)
+        for tag, value in tags.items()
+    )
+    head = struct.pack("<4sIH", b"II*\0", 8, len(tags)) + entries + bytes(4)
+    return head + struct.pack("<H", bits) * samples + data
+
+
+def sized(content: bytes, at: int, form: str, *size: int) -> bytes:
+    """The file, with another size declared."""
+    field = struct.pack(form, *size)
+    return content[:at] + field + content[at + len(field) :]
+
+
+def sized_jpeg(draw: random.Random, side: int) -> bytes:
+    content = encoded(colours(draw), "JPEG")
+    return sized(content, content.index(b"\xff\xc0") + 5, ">HH", side, side)
+
+
 # Name: how it is made, its suffix, and what becomes of it as it is.
 PICTURES: dict[str, tuple[Callable[[random.Random], bytes], str, str]] = {
     "jpeg": (lambda d: encoded(colours(d), "JPEG", quality=d.randint(1, 100)), "jpg", "taken"),
@@ -156,6 +192,36 @@ PICTURES: dict[str, tuple[Callable[[random.Random], bytes], str, str]] = {
     "two pages": (
         lambda d: encoded(colours(d), "TIFF", save_all=True, append_images=[colours(d)]),
         "tif", "left_out",
+    ),
+    "16-bit grey tiff": (
+        lambda d: encoded(Image.fromarray(np.asarray(colours(d).convert("L")) * np.uint16(9)),
+                          "TIFF"),
+        "tif", "left_out",
+    ),
+    "16-bit tiff": (
+        lambda d: tiff(SIDE, SIDE, 16, 3, 0, d.randbytes(6 * SIDE * SIDE), False),
+        "tif", "converted",
+    ),
+    "tiled tiff": (
+        lambda d: tiff(SIDE, SIDE, 8, 3, 48, d.randbytes(3 * 48 * 48), d.random() < 0.5),
+        "tif", "taken",
+    ),
+    "tiff of a vast tile": (
+        lambda d: tiff(SIDE, SIDE, 8, 1, 26_000, bytes(10**6), True), "tif", "left_out",
+    ),
+    "tiff of 4000 million pixels": (
+        lambda d: tiff(65_000, 65_000, 8, 1, 0, bytes(99), True), "tif", "left_out",
+    ),
+    "tiff of 17 million pixels": (
+        lambda d: tiff(4200, 4200, 8, 3, 0, bytes(99), True), "tif", "left_out",
+    ),
+    "jpeg of 4000 million pixels": (lambda d: sized_jpeg(d, 65_000), "jpg", "left_out"),
+    "jpeg of 17 million pixels": (lambda d: sized_jpeg(d, 4200), "jpg", "left_out"),
+    "bmp of 4000 million pixels": (
+        lambda d: sized(encoded(colours(d), "BMP"), 18, "<II", 65_000, 65_000), "bmp", "left_out",
+    ),
+    "bmp of 17 million pixels": (
+        lambda d: sized(encoded(colours(d), "BMP"), 18, "<II", 4200, 4200), "bmp", "left_out",
     ),
     "gif": (lambda d: encoded(colours(d), "GIF"), "png", "left_out"),
     "webp": (lambda d: encoded(colours(d), "WEBP"), "jpg", "left_out"),
