@@ -30,14 +30,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from kedro.framework.project import LOGGING
 from PIL import Image
-from torture import PLAIN_LOG, Run, import_all
+from torture import PLAIN_LOG, PROJECT, Run, import_all
 
 SIDE = 40
 SIZES = f"image.source_size={SIDE},image.crop={SIDE},image.size={SIDE},image.unreadable=leave_out"
 MOST_SECONDS = 120
 MOST_MEMORY = 2 * 1024**3
+PROJECT_LOG = yaml.safe_load((PROJECT / "conf/logging.yml").read_text())
 LONGEST_MESSAGE = 20_000
 A_BATCH = 250  # pictures of one cohort
 HEADER = ["", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT"]
@@ -62,6 +64,8 @@ def kedro_run(folder: Path, parameters: str, what: list[str]) -> tuple[bool, str
             raise FaultError(f"still at work after {MOST_SECONDS} s")
         time.sleep(0.005)
     shown = run.log.read_text(errors="replace")
+    if "\x1b" in shown:
+        raise FaultError("a command to the terminal")
     if "Traceback" in shown:
         raise FaultError("a traceback: " + shown.strip().splitlines()[-1])
     if os.WIFSIGNALED(status):
@@ -236,6 +240,7 @@ PICTURES: dict[str, tuple[Callable[[random.Random], bytes], str, str]] = {
 ODD_NAMES = [
     "a b", "Ä", "😀", "a;b", "'q'", '"q"', "100%", "[bold]", "-rf", "{size}", "$HOME", "a\nb",
     "a\tb", "\\", "e\u0301", "\u202egpj", "CON", "x" * 200, ",", "=1+1",
+    "P[", "b]1", "[red]x", "[/red]", "\x1b[2J\x1b[31mx", "\x1b]0;title\x07",
 ]  # fmt: skip
 
 
@@ -280,11 +285,17 @@ def as_pillow_reads(content: bytes) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
+def odd_patient(draw: random.Random) -> str:
+    parts = [draw.choice(ODD_NAMES), str(draw.randrange(10))]
+    draw.shuffle(parts)
+    return " ".join(parts)
+
+
 def write_pictures(folder: Path, count: int, draw: random.Random) -> dict[str, tuple[str, str]]:
     """A cohort of damaged pictures; for each its kind and what must become of it, or "any"."""
     expected, secret = {}, folder / "secret.png"
     secret.write_bytes(encoded(colours(draw), "PNG"))
-    patients = {f"P{n}" for n in range(4)} | {f"{draw.choice(ODD_NAMES)} {draw.randrange(10)}"}
+    patients = {f"P{n}" for n in range(4)} | {odd_patient(draw)}
     rows = []
     for patient in sorted(patients):
         place = folder / "cohort" / draw.choice(["trainset", "testset"]) / patient
@@ -594,6 +605,8 @@ def fuzz(pictures: int, tables: int, seed: int, folder: Path) -> list[str]:
         place = folder / name.replace(" ", "-")
         draw = random.Random(f"{seed} {name}")  # noqa: S311
         place.mkdir()
+        # The project's own log treats names in its own way; the plain one tells of each step.
+        LOGGING.configure(draw.choice([PLAIN_LOG, PROJECT_LOG]))
         try:
             if not name.startswith("pictures"):
                 write_small_cohort(place, draw)
@@ -633,7 +646,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (asked.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        LOGGING.configure(PLAIN_LOG)
         warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd files, read here once more
         import_all()
         raise SystemExit(bool(fuzz(asked.pictures, asked.tables, asked.seed, folder)))

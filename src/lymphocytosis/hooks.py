@@ -19,6 +19,7 @@ from kedro.validation.exceptions import DataValidationError
 
 from lymphocytosis.errors import UserError, listed
 from lymphocytosis.parameters import Parameters, check_parameters
+from lymphocytosis.terminal import harmless, make_log_harmless
 from lymphocytosis.whole_files import remove_parts
 
 logger = logging.getLogger(__name__)
@@ -36,17 +37,19 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Check every parameter; in the demo environment, let the default run simulate first."""
+        # Here, for Kedro allows no filters of ours in logging.yml.
+        make_log_harmless()
         try:
             raw = context.config_loader["parameters"]
         except Exception as error:
             # Kedro, PyYAML and OmegaConf each have errors of their own for a file they can't read.
-            raise click.ClickException(f"parameters.yml can't be read: {error}") from error
+            raise _refusal(f"parameters.yml can't be read: {error}") from error
         # Kedro asks for them once more, and would read and resolve every file again.
         context.config_loader["parameters"] = raw
         try:
             self.parameters = check_parameters(raw)
         except UserError as error:
-            raise click.ClickException(str(error)) from error
+            raise _refusal(str(error)) from error
         if context.env == "demo":
             # The registry is not told the environment, so the default pipeline is widened here.
             pipelines["__default__"] = pipelines["simulate"] + pipelines["__default__"]
@@ -84,7 +87,7 @@ class ProjectHooks:
                 check_weights(self.parameters.encoder)
                 check_trainable(self.parameters.mil)
         except UserError as error:
-            raise click.ClickException(str(error)) from error
+            raise _refusal(str(error)) from error
 
     @hook_impl
     def after_pipeline_run(
@@ -110,16 +113,21 @@ class ProjectHooks:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, UserError):
-                raise click.ClickException(str(cause)) from error
+                raise _refusal(str(cause)) from error
             if isinstance(cause, DataValidationError):
-                raise click.ClickException(_refused_table(cause, catalog)) from error
+                raise _refusal(_refused_table(cause, catalog)) from error
             if isinstance(cause, OSError) and cause.errno in _DISK:
-                raise click.ClickException(
+                raise _refusal(
                     f"The disk does not take what the run writes: {cause}. What was saved before "
                     "is whole. Make room, or give another workspace by --params=workspace=...; "
                     "in the same one, the same command goes on from what is finished."
                 ) from error
             cause = cause.__cause__ or cause.__context__
+
+
+def _refusal(message: str) -> click.ClickException:
+    """What Kedro's command line shows as a message alone, without a traceback."""
+    return click.ClickException(harmless(message))
 
 
 def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
@@ -155,12 +163,12 @@ def _lock(workspace: Path) -> FileLock:
         note.write_text(f"process {os.getpid()} on {platform.node()}, since {since}")
     except Timeout:
         by = note.read_text() if note.exists() else "it has just begun"
-        raise click.ClickException(
+        raise _refusal(
             f"Another run is at work in {workspace}: {by}. Wait until it ends, or "
             "give this one a workspace of its own by --params=workspace=..."
         ) from None
     except OSError as error:
-        raise click.ClickException(
+        raise _refusal(
             f"The workspace {workspace} can't be written to: {error}. Give another one by "
             "--params=workspace=..."
         ) from error
@@ -180,12 +188,12 @@ def _check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
     )
     if missing:
         makers = [name for name in pipelines if name in {made_by[entry] for entry in missing}]
-        raise click.ClickException(
+        raise _refusal(
             f"Nothing has been saved yet as {', '.join(missing)}. Make it first, in the same "
             f"workspace: kedro run --pipelines={','.join(makers)}"
         )
     if "evaluated_runs" in pipeline.inputs() and not catalog.exists("evaluated_runs"):
-        raise click.ClickException(
+        raise _refusal(
             f"{catalog.load('params:runs_dir')} holds no evaluation. Run evaluate in several "
             "workspaces below one folder, and name the folder by --params=runs_dir=..."
         )
