@@ -240,7 +240,7 @@ PICTURES: dict[str, tuple[Callable[[random.Random], bytes], str, str]] = {
 ODD_NAMES = [
     "a b", "Ä", "😀", "a;b", "'q'", '"q"', "100%", "[bold]", "-rf", "{size}", "$HOME", "a\nb",
     "a\tb", "\\", "e\u0301", "\u202egpj", "CON", "x" * 200, ",", "=1+1",
-    "P[", "b]1", "[red]x", "[/red]", "\x1b[2J\x1b[31mx", "\x1b]0;title\x07",
+    "P[", "b]1", "[red]x", "\x1b[2J\x1b[31mx", "\x1b]0;title\x07",
 ]  # fmt: skip
 
 
@@ -409,6 +409,7 @@ WRONG = {
     "a count that is none": put(
         COUNT, "", "NaN", "nan", "inf", "-inf", "-3", "0", "-0.0", "many", "5,5", "5.5 G/l",
         "1e400", "1_000", "0x10", "5..5", "--", "None", "#REF!", "=1+1", "1e-400", "5 5",
+        "1e39", "1e-46", "1e308", "0.0009", "100001",
     ),
     "a label that is none": put(LABEL, "", "2", "-2", "yes", "0.5", "NaN", "1e0", "01", "True"),
     "a patient without pictures": put(ID, "P99", "", " ", "p1", "P1\0", "../P1", "P1.", "\uff301"),

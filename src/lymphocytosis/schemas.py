@@ -24,7 +24,7 @@ patients = _table(
         "label": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
         "age_years": pa.Column("int16", pa.Check.in_range(0, 120)),
         "sex": pa.Column(str, pa.Check.isin(["F", "M"]), nullable=True),
-        "lymphocyte_count": pa.Column(float, pa.Check.gt(0)),
+        "lymphocyte_count": pa.Column(float, pa.Check.in_range(0.001, 100_000)),
         "cell_count": pa.Column("int32", pa.Check.ge(1)),
     },
     unique=["patient_id"],

@@ -18,6 +18,8 @@ from lymphocytosis.errors import UserError, listed, some
 COLUMNS = ("ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
 LABELS = {"0": 0, "1": 1, "-1": None}
 OLDEST_AGE = 120
+# 10^9 per litre. Far beyond any patient, and within what 32-bit numbers and logarithms hold.
+LOWEST_COUNT, HIGHEST_COUNT = 0.001, 100_000
 
 _MONTH_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _DAY_FIRST = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})")
@@ -162,9 +164,10 @@ def _count(text: str, where: str, faults: list[str]) -> float:
         count = float(text.replace("_", "?"))
     except ValueError:
         count = math.nan
-    if not (math.isfinite(count) and count > 0):
+    if not LOWEST_COUNT <= count <= HIGHEST_COUNT:
         faults.append(
-            f"{where}: LYMPH_COUNT is {text!r}; expected a number above 0, in 10^9 per litre"
+            f"{where}: LYMPH_COUNT is {text!r}; expected a number from {LOWEST_COUNT} to "
+            f"{HIGHEST_COUNT}, in 10^9 per litre"
         )
     return count
 
