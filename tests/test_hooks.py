@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog, DatasetError
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from lymphocytosis.datasets.progress import ProgressDataset
@@ -136,6 +137,29 @@ class TestErrors:
             told = f"{os.strerror(number)}.*large.parquet.*same command goes on"
             with pytest.raises(click.ClickException, match=told):
                 hooks.on_pipeline_error(error, DataCatalog())
+
+    def test_a_file_that_may_not_be_read_is_told_plainly(self):
+        hooks = ProjectHooks()
+        hooks.lock = SimpleNamespace(release=lambda: None)
+        with pytest.raises(click.ClickException) as told:
+            hooks.on_pipeline_error(
+                PermissionError(errno.EACCES, "Permission denied", "cells.parquet"), DataCatalog()
+            )
+        assert re.search(
+            r"may not read or write a file: .*denied: 'cells.parquet'", str(told.value)
+        )
+        assert "disk" not in str(told.value)
+
+    def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(self, tmp_path):
+        class Locked(MemoryDataset):
+            def _exists(self):
+                raise PermissionError(errno.EACCES, "Permission denied", "cohort/trainset")
+
+        hooks = ProjectHooks()
+        hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
+        reads = Pipeline([node(lambda pictures: 1, "cohort_pictures", "made")])
+        with pytest.raises(click.ClickException, match=r"denied: 'cohort/trainset'"):
+            hooks.before_pipeline_run(reads, DataCatalog({"cohort_pictures": Locked()}))
 
     def test_another_error_is_left_as_it_is(self):
         hooks = ProjectHooks()

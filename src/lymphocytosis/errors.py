@@ -1,6 +1,6 @@
 """The one error that is meant for the person who runs the pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _FAULTS_SHOWN = 20
 _NAMES_SHOWN = 10
@@ -15,6 +15,21 @@ class UserError(Exception):
     Its message says what happened, where, what was expected and what to do. `kedro run` shows the
     message alone, without a traceback.
     """
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Go from an error to what it came of.
+
+    Args:
+        error: as it was caught.
+
+    Yields:
+        The error itself, its cause, the cause's cause, and so on.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def brief(error: Exception) -> str:

@@ -13,19 +13,20 @@ from filelock import FileLock, Timeout
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io import AbstractVersionedDataset, DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import DataValidationError
 
-from lymphocytosis.errors import UserError, listed
+from lymphocytosis.errors import UserError, causes, listed
 from lymphocytosis.parameters import Parameters, check_parameters
 from lymphocytosis.terminal import harmless, make_log_harmless
 from lymphocytosis.whole_files import remove_parts
 
 logger = logging.getLogger(__name__)
 
-# A disk that is full, or may not be written to.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# A disk that is full, or takes no files at all, or none so large.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_RIGHTS = {errno.EACCES, errno.EPERM}
 
 
 class ProjectHooks:
@@ -57,11 +58,14 @@ class ProjectHooks:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Refuse, before any work, what can't be had: inputs, an encoder, its weights, a device."""
-        _check_inputs(pipeline, catalog)
-        # Without the pictures the first node says so at once; no weights need be fetched for that.
-        waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
-        if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
-            self._check_encoder(pipeline)
+        try:
+            _check_inputs(pipeline, catalog)
+            # Without the pictures the first node says so at once, and no weights need be fetched.
+            waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
+            if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
+                self._check_encoder(pipeline)
+        except (UserError, DatasetError) as error:
+            raise _refusal(_plainly(error, catalog) or str(error)) from error
         if hasattr(self, "lock"):
             self.lock.release()  # a notebook's run that was interrupted does not keep out the next
         self.lock = _lock(Path(self.parameters.workspace))
@@ -69,25 +73,22 @@ class ProjectHooks:
     def _check_encoder(self, pipeline: Pipeline) -> None:
         from lymphocytosis.encoders.checks import check_name, check_task, check_weights
 
-        try:
-            # The other accelerators are there on every machine.
-            if self.parameters.compute.accelerator == "cuda":
-                from lymphocytosis.compute import start_fabric
+        # The other accelerators are there on every machine.
+        if self.parameters.compute.accelerator == "cuda":
+            from lymphocytosis.compute import start_fabric
 
-                start_fabric(self.parameters.compute)
-            pretrains = {"autoencoder"} & pipeline.all_outputs()
-            if self.parameters.evaluation.pretraining == "each_fold":
-                pretrains |= {"evaluation"} & pipeline.all_outputs()
-            if pretrains:
-                check_task(self.parameters.encoder, self.parameters.pretext)
-            if "pictures_classifiers" in pipeline.all_outputs():
-                from lymphocytosis.end_to_end.model import check_trainable
+            start_fabric(self.parameters.compute)
+        pretrains = {"autoencoder"} & pipeline.all_outputs()
+        if self.parameters.evaluation.pretraining == "each_fold":
+            pretrains |= {"evaluation"} & pipeline.all_outputs()
+        if pretrains:
+            check_task(self.parameters.encoder, self.parameters.pretext)
+        if "pictures_classifiers" in pipeline.all_outputs():
+            from lymphocytosis.end_to_end.model import check_trainable
 
-                check_name(self.parameters.encoder.name)
-                check_weights(self.parameters.encoder)
-                check_trainable(self.parameters.mil)
-        except UserError as error:
-            raise _refusal(str(error)) from error
+            check_name(self.parameters.encoder.name)
+            check_weights(self.parameters.encoder)
+            check_trainable(self.parameters.mil)
 
     @hook_impl
     def after_pipeline_run(
@@ -110,19 +111,30 @@ class ProjectHooks:
     def on_pipeline_error(self, error: Exception, catalog: DataCatalog) -> None:
         """Show an error that the user can mend by its message alone, without a traceback."""
         self.lock.release()
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise _refusal(str(cause)) from error
-            if isinstance(cause, DataValidationError):
-                raise _refusal(_refused_table(cause, catalog)) from error
-            if isinstance(cause, OSError) and cause.errno in _DISK:
-                raise _refusal(
-                    f"The disk does not take what the run writes: {cause}. What was saved before "
-                    "is whole. Make room, or give another workspace by --params=workspace=...; "
-                    "in the same one, the same command goes on from what is finished."
-                ) from error
-            cause = cause.__cause__ or cause.__context__
+        if message := _plainly(error, catalog):
+            raise _refusal(message) from error
+
+
+def _plainly(error: Exception, catalog: DataCatalog) -> str | None:
+    """What the user can mend, by its message alone; None where that is not known."""
+    for cause in causes(error):
+        if isinstance(cause, UserError):
+            return str(cause)
+        if isinstance(cause, DataValidationError):
+            return _refused_table(cause, catalog)
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            return (
+                f"The disk does not take what the run writes: {cause}. What was saved before "
+                "is whole. Make room, or give another workspace by --params=workspace=...; "
+                "in the same one, the same command goes on from what is finished."
+            )
+        if isinstance(cause, OSError) and cause.errno in _RIGHTS:
+            return (
+                f"The run may not read or write a file: {cause}. What was saved before is whole. "
+                "Have it run with the rights it needs, or give other places by "
+                "--params=cohort_dir=...,workspace=..."
+            )
+    return None
 
 
 def _refusal(message: str) -> click.ClickException:

@@ -31,6 +31,8 @@ def read_model_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} has more than {MOST_BYTES} bytes: no model of this project.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise  # that file is not damaged
     except Exception as error:
         # A damaged pickle makes torch raise whatever its reader stumbles over: KeyError too.
         raise UserError(

@@ -72,8 +72,10 @@ class TextDataset(text.TextDataset):  # type: ignore[misc]
             text.TextDataset(filepath=str(path)).save(data)
 
 
-def _unreadable(path: PurePosixPath, kind: str, error: DatasetError) -> UserError:
+def _unreadable(path: PurePosixPath, kind: str, error: DatasetError) -> Exception:
     reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    if isinstance(reason, PermissionError):
+        return reason  # that file is not damaged
     return UserError(
         f"{path} can't be read as {kind}: {brief(reason)}. Remove the folder of this version to "
         "take the one before it, or run again the pipeline that makes it."
