@@ -1,4 +1,4 @@
-from lymphocytosis.errors import brief, listed, some
+from lymphocytosis.errors import brief, causes, listed, some
 
 
 def test_the_first_line_of_a_message_is_quoted():
@@ -44,3 +44,9 @@ def test_a_long_name_is_told_by_its_ends():
     assert len(told) < 100
     assert told.startswith("abb")
     assert told.endswith("bbc, d")
+
+
+def test_causes_are_told_from_the_error_on_and_each_once():
+    first, second, third = ValueError("1"), KeyError("2"), OSError("3")
+    first.__cause__, second.__context__, third.__cause__ = second, third, first
+    assert list(causes(first)) == [first, second, third]

@@ -24,10 +24,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         error: as it was caught.
 
     Yields:
-        The error itself, its cause, the cause's cause, and so on.
+        The error itself, its cause, the cause's cause, and so on; each once, though they go round.
     """
+    seen: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None and cause not in seen:
+        seen.append(cause)
         yield cause
         cause = cause.__cause__ or cause.__context__
 

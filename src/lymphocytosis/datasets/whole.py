@@ -24,6 +24,8 @@ class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
         try:
             table = pandas.ParquetDataset(filepath=str(path), load_args=self._load_args).load()
         except DatasetError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise  # that file is not damaged
             raise _unreadable(path, "Parquet", error) from error
         return table.reset_index(drop=True)
 
@@ -46,6 +48,8 @@ class CSVDataset(pandas.CSVDataset):  # type: ignore[misc]
         try:
             return pandas.CSVDataset(filepath=str(path), load_args=self._load_args).load()
         except DatasetError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise  # that file is not damaged
             raise _unreadable(path, "CSV", error) from error
 
     def save(self, data: Any) -> None:
@@ -72,10 +76,8 @@ class TextDataset(text.TextDataset):  # type: ignore[misc]
             text.TextDataset(filepath=str(path)).save(data)
 
 
-def _unreadable(path: PurePosixPath, kind: str, error: DatasetError) -> Exception:
+def _unreadable(path: PurePosixPath, kind: str, error: DatasetError) -> UserError:
     reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    if isinstance(reason, PermissionError):
-        return reason  # that file is not damaged
     return UserError(
         f"{path} can't be read as {kind}: {brief(reason)}. Remove the folder of this version to "
         "take the one before it, or run again the pipeline that makes it."
