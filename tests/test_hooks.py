@@ -22,14 +22,17 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.fixture
 def parameters_in(tmp_path):
-    """A function that reads the project's configuration with a parameters file of the user's."""
+    """A function that reads the project's configuration with a parameters file of the user's.
 
-    def read(text):
+    Or with a file of another name.
+    """
+
+    def read(text, name="parameters.yml"):
         for env in ("base", "local"):
             (tmp_path / env).mkdir()
         for path in (PROJECT / "conf/base").iterdir():
             (tmp_path / "base" / path.name).write_bytes(path.read_bytes())
-        (tmp_path / "local/parameters.yml").write_text(text)
+        (tmp_path / "local" / name).write_text(text)
         bootstrap_project(PROJECT)
         with KedroSession.create(PROJECT, conf_source=str(tmp_path)) as session:
             return session.load_context().params
@@ -56,6 +59,23 @@ def test_a_users_file_changes_one_value_of_a_block_and_leaves_the_others(paramet
 def test_a_file_that_cant_be_used_is_refused_in_one_message(parameters_in, text, message):
     with pytest.raises(click.ClickException, match=message):
         parameters_in(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cells: [1,\nmil: {", r"catalog.yml can't be read: Invalid YAML"),
+        (
+            "cells: {type: MemoryDataset}\ncells: 2\n",
+            r"(?s)catalog.yml can't .*duplicate key cells",
+        ),
+        ("cells: ${globals:nope}\n", r"catalog.yml can't be read: Globals key 'nope' not found"),
+        ("- 1\n- 2\n", r"catalog.yml can't be read"),
+    ],
+)
+def test_a_catalog_that_cant_be_read_is_refused_in_one_message(parameters_in, text, message):
+    with pytest.raises(click.ClickException, match=message):
+        parameters_in(text, "catalog.yml")
 
 
 def test_a_file_that_holds_code_is_refused_and_the_code_never_run(parameters_in, tmp_path):

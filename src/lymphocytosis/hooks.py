@@ -40,15 +40,16 @@ class ProjectHooks:
         """Check every parameter; in the demo environment, let the default run simulate first."""
         # Here, for Kedro allows no filters of ours in logging.yml.
         make_log_harmless()
+        for name in ("parameters", "catalog"):
+            try:
+                raw = context.config_loader[name]
+            except Exception as error:
+                # Kedro, PyYAML and OmegaConf each have their own for a file they can't read.
+                raise _refusal(f"{name}.yml can't be read: {error}") from error
+            # Kedro asks for it once more, and would read and resolve every file again.
+            context.config_loader[name] = raw
         try:
-            raw = context.config_loader["parameters"]
-        except Exception as error:
-            # Kedro, PyYAML and OmegaConf each have errors of their own for a file they can't read.
-            raise _refusal(f"parameters.yml can't be read: {error}") from error
-        # Kedro asks for them once more, and would read and resolve every file again.
-        context.config_loader["parameters"] = raw
-        try:
-            self.parameters = check_parameters(raw)
+            self.parameters = check_parameters(context.config_loader["parameters"])
         except UserError as error:
             raise _refusal(str(error)) from error
         if context.env == "demo":
