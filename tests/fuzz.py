@@ -30,14 +30,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from kedro.framework.project import LOGGING
 from PIL import Image
-from torture import PLAIN_LOG, Run, import_all
+from torture import PLAIN_LOG, PROJECT, Run, import_all
 
 SIDE = 40
 SIZES = f"image.source_size={SIDE},image.crop={SIDE},image.size={SIDE},image.unreadable=leave_out"
 MOST_SECONDS = 120
 MOST_MEMORY = 2 * 1024**3
+PROJECT_LOG = yaml.safe_load((PROJECT / "conf/logging.yml").read_text())
+LONGEST_MESSAGE = 20_000
 A_BATCH = 250  # pictures of one cohort
 HEADER = ["", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT"]
 # A message of ours begins so, after Kedro's log.
@@ -61,14 +64,19 @@ def kedro_run(folder: Path, parameters: str, what: list[str]) -> tuple[bool, str
             raise FaultError(f"still at work after {MOST_SECONDS} s")
         time.sleep(0.005)
     shown = run.log.read_text(errors="replace")
+    if "\x1b" in shown:
+        raise FaultError("a command to the terminal")
     if "Traceback" in shown:
         raise FaultError("a traceback: " + shown.strip().splitlines()[-1])
     if os.WIFSIGNALED(status):
         raise FaultError(f"ended by {signal.Signals(os.WTERMSIG(status)).name}")
     if usage.ru_maxrss * 1024 > MOST_MEMORY:
         raise FaultError(f"took {usage.ru_maxrss // 1024} MB")
-    if status and not REFUSAL.search(shown):
+    refusal = REFUSAL.search(shown)
+    if status and not refusal:
         raise FaultError("ended without a message: " + shown[-300:])
+    if refusal and len(refusal[1]) > LONGEST_MESSAGE:
+        raise FaultError(f"a message of {len(refusal[1])} letters")
     return not status, shown
 
 
@@ -104,6 +112,42 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def tiff(
+    width: int, height: int, bits: int, samples: int, tile: int, rows: bytes, packed: bool
+) -> bytes:
+    """A TIFF by the specification: of one tile, or of one strip where `tile` is 0."""
+    data = zlib.compress(rows) if packed else rows
+    tags = {
+        256: width, 257: height, 258: bits, 259: 8 if packed else 1,
+        262: 2 if samples == 3 else 1, 277: samples,
+    }  # fmt: skip
+    place, size = (324, 325) if tile else (273, 279)
+    tags |= {322: tile, 323: tile} if tile else {278: height}
+    tags = dict(sorted((tags | {place: 0, size: len(data)}).items()))
+    table = 8 + 2 + 12 * len(tags) + 4
+    # Each channel's bits stand apart, for they don't fit into four bytes.
+    tags[place] = table + 2 * samples
+    entries = b"".join(
+        struct.pack("<HHII", tag, 3, samples, table if samples > 2 else value)
+        if tag == 258
+        else struct.pack("<HHII", tag, 4, 1, value)
+        for tag, value in tags.items()
+    )
+    head = struct.pack("<4sIH", b"II*\0", 8, len(tags)) + entries + bytes(4)
+    return head + struct.pack("<H", bits) * samples + data
+
+
+def sized(content: bytes, at: int, form: str, *size: int) -> bytes:
+    """The file, with another size declared."""
+    field = struct.pack(form, *size)
+    return content[:at] + field + content[at + len(field) :]
+
+
+def sized_jpeg(draw: random.Random, side: int) -> bytes:
+    content = encoded(colours(draw), "JPEG")
+    return sized(content, content.index(b"\xff\xc0") + 5, ">HH", side, side)
 
 
 # Name: how it is made, its suffix, and what becomes of it as it is.
@@ -153,6 +197,36 @@ PICTURES: dict[str, tuple[Callable[[random.Random], bytes], str, str]] = {
         lambda d: encoded(colours(d), "TIFF", save_all=True, append_images=[colours(d)]),
         "tif", "left_out",
     ),
+    "16-bit grey tiff": (
+        lambda d: encoded(Image.fromarray(np.asarray(colours(d).convert("L")) * np.uint16(9)),
+                          "TIFF"),
+        "tif", "left_out",
+    ),
+    "16-bit tiff": (
+        lambda d: tiff(SIDE, SIDE, 16, 3, 0, d.randbytes(6 * SIDE * SIDE), False),
+        "tif", "converted",
+    ),
+    "tiled tiff": (
+        lambda d: tiff(SIDE, SIDE, 8, 3, 48, d.randbytes(3 * 48 * 48), d.random() < 0.5),
+        "tif", "taken",
+    ),
+    "tiff of a vast tile": (
+        lambda d: tiff(SIDE, SIDE, 8, 1, 26_000, bytes(10**6), True), "tif", "left_out",
+    ),
+    "tiff of 4000 million pixels": (
+        lambda d: tiff(65_000, 65_000, 8, 1, 0, bytes(99), True), "tif", "left_out",
+    ),
+    "tiff of 17 million pixels": (
+        lambda d: tiff(4200, 4200, 8, 3, 0, bytes(99), True), "tif", "left_out",
+    ),
+    "jpeg of 4000 million pixels": (lambda d: sized_jpeg(d, 65_000), "jpg", "left_out"),
+    "jpeg of 17 million pixels": (lambda d: sized_jpeg(d, 4200), "jpg", "left_out"),
+    "bmp of 4000 million pixels": (
+        lambda d: sized(encoded(colours(d), "BMP"), 18, "<II", 65_000, 65_000), "bmp", "left_out",
+    ),
+    "bmp of 17 million pixels": (
+        lambda d: sized(encoded(colours(d), "BMP"), 18, "<II", 4200, 4200), "bmp", "left_out",
+    ),
     "gif": (lambda d: encoded(colours(d), "GIF"), "png", "left_out"),
     "webp": (lambda d: encoded(colours(d), "WEBP"), "jpg", "left_out"),
     "another suffix": (lambda d: encoded(colours(d), "PNG"), "txt", "left_out"),
@@ -166,6 +240,7 @@ PICTURES: dict[str, tuple[Callable[[random.Random], bytes], str, str]] = {
 ODD_NAMES = [
     "a b", "Ä", "😀", "a;b", "'q'", '"q"', "100%", "[bold]", "-rf", "{size}", "$HOME", "a\nb",
     "a\tb", "\\", "e\u0301", "\u202egpj", "CON", "x" * 200, ",", "=1+1",
+    "P[", "b]1", "[red]x", "\x1b[2J\x1b[31mx", "\x1b]0;title\x07",
 ]  # fmt: skip
 
 
@@ -210,11 +285,17 @@ def as_pillow_reads(content: bytes) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
+def odd_patient(draw: random.Random) -> str:
+    parts = [draw.choice(ODD_NAMES), str(draw.randrange(10))]
+    draw.shuffle(parts)
+    return " ".join(parts)
+
+
 def write_pictures(folder: Path, count: int, draw: random.Random) -> dict[str, tuple[str, str]]:
     """A cohort of damaged pictures; for each its kind and what must become of it, or "any"."""
     expected, secret = {}, folder / "secret.png"
     secret.write_bytes(encoded(colours(draw), "PNG"))
-    patients = {f"P{n}" for n in range(4)} | {f"{draw.choice(ODD_NAMES)} {draw.randrange(10)}"}
+    patients = {f"P{n}" for n in range(4)} | {odd_patient(draw)}
     rows = []
     for patient in sorted(patients):
         place = folder / "cohort" / draw.choice(["trainset", "testset"]) / patient
@@ -328,6 +409,7 @@ WRONG = {
     "a count that is none": put(
         COUNT, "", "NaN", "nan", "inf", "-inf", "-3", "0", "-0.0", "many", "5,5", "5.5 G/l",
         "1e400", "1_000", "0x10", "5..5", "--", "None", "#REF!", "=1+1", "1e-400", "5 5",
+        "1e39", "1e-46", "1e308", "0.0009", "100001",
     ),
     "a label that is none": put(LABEL, "", "2", "-2", "yes", "0.5", "NaN", "1e0", "01", "True"),
     "a patient without pictures": put(ID, "P99", "", " ", "p1", "P1\0", "../P1", "P1.", "\uff301"),
@@ -389,6 +471,13 @@ def misread(content: bytes, draw: random.Random) -> bytes:
             text.encode() + b"\n" + b"x," * 20,
             text.encode() + b"\n" + b"x" * 200_000,
             text.encode() * 2,
+            # A few megabytes that became gigabytes of memory, or a message of megabytes.
+            b"a," * 4_000_000 + b"\n" + content,
+            content + b"\n" + b"a," * 4_000_000,
+            content + b"\na" * 4_000_000,
+            ",".join(f"c{n}" for n in range(300_000)).encode() + b"\n" + content,
+            ",".join(f"c{n}" for n in range(1_000)).encode() + b"\n",
+            text.replace("P1", "P" + "x" * 100_000).encode(),
         ]
     )
 
@@ -517,6 +606,8 @@ def fuzz(pictures: int, tables: int, seed: int, folder: Path) -> list[str]:
         place = folder / name.replace(" ", "-")
         draw = random.Random(f"{seed} {name}")  # noqa: S311
         place.mkdir()
+        # The project's own log treats names in its own way; the plain one tells of each step.
+        LOGGING.configure(draw.choice([PLAIN_LOG, PROJECT_LOG]))
         try:
             if not name.startswith("pictures"):
                 write_small_cohort(place, draw)
@@ -556,7 +647,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (asked.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        LOGGING.configure(PLAIN_LOG)
         warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd files, read here once more
         import_all()
         raise SystemExit(bool(fuzz(asked.pictures, asked.tables, asked.seed, folder)))

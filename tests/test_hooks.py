@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog, DatasetError
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from lymphocytosis.datasets.progress import ProgressDataset
@@ -21,14 +22,17 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.fixture
 def parameters_in(tmp_path):
-    """A function that reads the project's configuration with a parameters file of the user's."""
+    """A function that reads the project's configuration with a parameters file of the user's.
 
-    def read(text):
+    Or with a file of another name.
+    """
+
+    def read(text, name="parameters.yml"):
         for env in ("base", "local"):
             (tmp_path / env).mkdir()
         for path in (PROJECT / "conf/base").iterdir():
             (tmp_path / "base" / path.name).write_bytes(path.read_bytes())
-        (tmp_path / "local/parameters.yml").write_text(text)
+        (tmp_path / "local" / name).write_text(text)
         bootstrap_project(PROJECT)
         with KedroSession.create(PROJECT, conf_source=str(tmp_path)) as session:
             return session.load_context().params
@@ -55,6 +59,23 @@ def test_a_users_file_changes_one_value_of_a_block_and_leaves_the_others(paramet
 def test_a_file_that_cant_be_used_is_refused_in_one_message(parameters_in, text, message):
     with pytest.raises(click.ClickException, match=message):
         parameters_in(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cells: [1,\nmil: {", r"catalog.yml can't be read: Invalid YAML"),
+        (
+            "cells: {type: MemoryDataset}\ncells: 2\n",
+            r"(?s)catalog.yml can't .*duplicate key cells",
+        ),
+        ("cells: ${globals:nope}\n", r"catalog.yml can't be read: Globals key 'nope' not found"),
+        ("- 1\n- 2\n", r"catalog.yml can't be read"),
+    ],
+)
+def test_a_catalog_that_cant_be_read_is_refused_in_one_message(parameters_in, text, message):
+    with pytest.raises(click.ClickException, match=message):
+        parameters_in(text, "catalog.yml")
 
 
 def test_a_file_that_holds_code_is_refused_and_the_code_never_run(parameters_in, tmp_path):
@@ -136,6 +157,29 @@ class TestErrors:
             told = f"{os.strerror(number)}.*large.parquet.*same command goes on"
             with pytest.raises(click.ClickException, match=told):
                 hooks.on_pipeline_error(error, DataCatalog())
+
+    def test_a_file_that_may_not_be_read_is_told_plainly(self):
+        hooks = ProjectHooks()
+        hooks.lock = SimpleNamespace(release=lambda: None)
+        with pytest.raises(click.ClickException) as told:
+            hooks.on_pipeline_error(
+                PermissionError(errno.EACCES, "Permission denied", "cells.parquet"), DataCatalog()
+            )
+        assert re.search(
+            r"may not read or write a file: .*denied: 'cells.parquet'", str(told.value)
+        )
+        assert "disk" not in str(told.value)
+
+    def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(self, tmp_path):
+        class Locked(MemoryDataset):
+            def _exists(self):
+                raise PermissionError(errno.EACCES, "Permission denied", "cohort/trainset")
+
+        hooks = ProjectHooks()
+        hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
+        reads = Pipeline([node(lambda pictures: 1, "cohort_pictures", "made")])
+        with pytest.raises(click.ClickException, match=r"denied: 'cohort/trainset'"):
+            hooks.before_pipeline_run(reads, DataCatalog({"cohort_pictures": Locked()}))
 
     def test_another_error_is_left_as_it_is(self):
         hooks = ProjectHooks()

@@ -229,6 +229,9 @@ BAD_VALUES = [
     ("patients", "sex", "f"),
     ("patients", "lymphocyte_count", 0.0),
     ("patients", "lymphocyte_count", float("nan")),
+    ("patients", "lymphocyte_count", float("inf")),
+    ("patients", "lymphocyte_count", 1e39),
+    ("patients", "lymphocyte_count", 1e-46),
     ("patients", "cell_count", 0),
     ("cells", "patient_id", ""),
     ("cells", "image_id", "b.jpg"),
@@ -273,7 +276,37 @@ BAD_VALUES = [
     ("results", "test_balanced_accuracy", 1.2),
     ("results", "out_of_fold_balanced_accuracy", -0.2),
     ("results", "test_patients", -1),
+    # Fractions, which a type alone would round.
+    ("patients", "label", 0.5),
+    ("patients", "age_years", 71.5),
+    ("patients", "cell_count", 1.5),
+    ("cells", "row", 0.5),
+    ("splits", "split", 1.9),
+    ("pretrain_history", "epoch", 1.5),
+    ("classifier_history", "split", 1.5),
+    ("predictions", "split", 1.5),
+    ("evaluation_folds", "fold", 1.5),
+    ("nested_predictions", "sa_corrected", 0.6),
+    ("nested_predictions", "label", 0.6),
+    ("evaluation", "patients", 109.5),
+    ("choices", "repeat", 1.5),
+    ("decisions", "decision", 0.6),
+    ("submission", "Predicted", 0.5),
+    ("results", "test_patients", 41.5),
+    ("pretrain_history", "loss", float("inf")),
+    ("classifier_history", "loss", float("inf")),
+    ("classifier_history", "learning_rate", float("inf")),
 ]
+
+
+def with_value(name, column, value):
+    """A good table with the value in its first row; a fraction among integers makes decimals."""
+    table = GOOD[name].copy()
+    decimals = isinstance(value, float) and pd.api.types.is_integer_dtype(table[column].dtype)
+    values = table[column].astype("float64" if decimals else "object")
+    values.iloc[0] = value
+    table[column] = values if decimals else values.astype(table[column].dtype)
+    return table
 
 
 def refused(match):
@@ -310,11 +343,8 @@ class TestTables:
 
 @pytest.mark.parametrize(("name", "column", "value"), BAD_VALUES)
 def test_a_bad_value_is_refused_by_its_column(name, column, value):
-    table = GOOD[name].copy()
-    table[column] = [value, *table[column].tolist()[1:]]
-    table = table.astype({column: GOOD[name][column].dtype})
     with refused(column):
-        getattr(schemas, name).validate(table)
+        getattr(schemas, name).validate(with_value(name, column, value))
 
 
 @pytest.mark.parametrize("name", ["cells", "records"])
@@ -361,10 +391,38 @@ class TestFaults:
             "row 2, column lymphocyte_count: is 'many', expected dtype('float64')"
         ]
 
+    def test_text_in_a_column_of_a_csv_accuses_its_own_row_alone(self):
+        table = GOOD["submission"].assign(Predicted=["0", "maybe"])
+        assert self.told("submission", table) == [
+            "row 2, column Predicted: is 'maybe', expected an integer"
+        ]
+
+    def test_an_empty_cell_in_a_column_of_a_csv_accuses_its_own_row_alone(self):
+        table = GOOD["submission"].assign(Predicted=[0, float("nan")])
+        assert self.told("submission", table) == ["row 2, column Predicted: is empty"]
+
     def test_numbers_of_another_type(self):
-        table = GOOD["patients"].assign(age_years=[1.5, 2.0, 3.0])
+        table = GOOD["patients"].assign(age_years=[1, 2, 3])
         assert self.told("patients", table) == [
-            "column age_years: has the type float64, expected dtype('int16')"
+            "column age_years: has the type int64, expected dtype('int16')"
+        ]
+
+    @pytest.mark.parametrize(("name", "column"), [("patients", "age_years"), ("splits", "split")])
+    def test_a_fraction_among_integers_accuses_its_own_row_alone(self, name, column):
+        table = GOOD[name].assign(**{column: [1.0, 1.5, 3.0]})
+        assert self.told(name, table) == [f"row 2, column {column}: is 1.5, expected an integer"]
+
+    def test_integers_that_all_stand_as_decimals_or_text(self):
+        for column in ([1.0, 0.0], ["1", "0"]):
+            assert self.told("decisions", GOOD["decisions"].assign(decision=column)) == [
+                f"row {n}, column decision: is {value!r}, expected an integer"
+                for n, value in enumerate(column, start=1)
+            ]
+
+    def test_a_value_with_several_faults_once(self):
+        table = GOOD["decisions"].assign(decision=[0.0, 2.5])
+        assert self.told("decisions", table) == [
+            "row 2, column decision: is 2.5, expected an integer"
         ]
 
     def test_columns(self):
@@ -458,9 +516,7 @@ def test_a_bad_value_is_told_with_file_row_and_column(saved, catalog):
     bad = [(column, value) for name, column, value in BAD_VALUES if name == schema]
     assert bad
     for column, value in bad:
-        table = GOOD[schema].astype({column: "object"})
-        table.loc[0, column] = value
-        write(table.astype({column: GOOD[schema][column].dtype}), path)
+        write(with_value(schema, column, value), path)
         told = as_told(catalog, entry)
         assert f"The table {entry} ({path}) can't be used: " in told
         assert "row 1" in told

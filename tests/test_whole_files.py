@@ -1,6 +1,8 @@
+import errno
+
 import pytest
 
-from lymphocytosis.whole_files import appearing_whole, remove_parts
+from lymphocytosis.whole_files import appearing_whole, naming, remove_parts
 
 
 class TestAppearingWhole:
@@ -60,3 +62,17 @@ def test_parts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     remove_parts(tmp_path)
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
     assert not (tmp_path / "deep/.store.9.part").exists()
+
+
+class TestNaming:
+    def test_an_error_of_the_system_tells_the_file(self, tmp_path):
+        with pytest.raises(ValueError, match="bad") as caught, appearing_whole(tmp_path / "a.pt"):
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise ValueError("bad") from error
+        assert str(caught.value.__cause__).endswith(f"left on device: '{tmp_path / 'a.pt'}'")
+
+    def test_a_name_that_is_told_already_stays(self, tmp_path):
+        with pytest.raises(OSError, match=r"left on device: 'other'"), naming(tmp_path / "a.pt"):
+            raise OSError(errno.ENOSPC, "No space left on device", "other")

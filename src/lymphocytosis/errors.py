@@ -1,8 +1,12 @@
 """The one error that is meant for the person who runs the pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _FAULTS_SHOWN = 20
+_NAMES_SHOWN = 10
+# A cell of a CSV may have a hundred thousand letters.
+_LONGEST_NAME = 80
+_LONGEST_FAULT = 500
 
 
 class UserError(Exception):
@@ -11,6 +15,23 @@ class UserError(Exception):
     Its message says what happened, where, what was expected and what to do. `kedro run` shows the
     message alone, without a traceback.
     """
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Go from an error to what it came of.
+
+    Args:
+        error: as it was caught.
+
+    Yields:
+        The error itself, its cause, the cause's cause, and so on; each once, though they go round.
+    """
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def brief(error: Exception) -> str:
@@ -32,9 +53,29 @@ def listed(faults: Sequence[str]) -> str:
         faults: one text each.
 
     Returns:
-        Their number, and a line for each of the first 20.
+        Their number, and a line for each of the first 20; of a long one both its ends.
     """
-    shown = "\n".join(f"  - {fault}" for fault in faults[:_FAULTS_SHOWN])
+    shown = "\n".join(
+        f"  - {_both_ends(fault, _LONGEST_FAULT)}" for fault in faults[:_FAULTS_SHOWN]
+    )
     hidden = len(faults) - _FAULTS_SHOWN
     more = f"\n  ... and {hidden} more" if hidden > 0 else ""
     return f"{len(faults)} fault(s).\n{shown}{more}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Put names one after another, to stand in a message.
+
+    Args:
+        names: of columns, or of files.
+
+    Returns:
+        The first 10, and how many more there are; of a long name both its ends.
+    """
+    shown = ", ".join(_both_ends(name, _LONGEST_NAME) for name in names[:_NAMES_SHOWN])
+    hidden = len(names) - _NAMES_SHOWN
+    return f"{shown} and {hidden} more" if hidden > 0 else shown
+
+
+def _both_ends(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"

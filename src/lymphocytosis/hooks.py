@@ -13,18 +13,20 @@ from filelock import FileLock, Timeout
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io import AbstractVersionedDataset, DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import DataValidationError
 
-from lymphocytosis.errors import UserError, listed
+from lymphocytosis.errors import UserError, causes, listed
 from lymphocytosis.parameters import Parameters, check_parameters
+from lymphocytosis.terminal import harmless, make_log_harmless
 from lymphocytosis.whole_files import remove_parts
 
 logger = logging.getLogger(__name__)
 
-# A disk that is full, or may not be written to.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# A disk that is full, or takes no files at all, or none so large.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_RIGHTS = {errno.EACCES, errno.EPERM}
 
 
 class ProjectHooks:
@@ -36,17 +38,20 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Check every parameter; in the demo environment, let the default run simulate first."""
+        # Here, for Kedro allows no filters of ours in logging.yml.
+        make_log_harmless()
+        for name in ("parameters", "catalog"):
+            try:
+                raw = context.config_loader[name]
+            except Exception as error:
+                # Kedro, PyYAML and OmegaConf each have their own for a file they can't read.
+                raise _refusal(f"{name}.yml can't be read: {error}") from error
+            # Kedro asks for it once more, and would read and resolve every file again.
+            context.config_loader[name] = raw
         try:
-            raw = context.config_loader["parameters"]
-        except Exception as error:
-            # Kedro, PyYAML and OmegaConf each have errors of their own for a file they can't read.
-            raise click.ClickException(f"parameters.yml can't be read: {error}") from error
-        # Kedro asks for them once more, and would read and resolve every file again.
-        context.config_loader["parameters"] = raw
-        try:
-            self.parameters = check_parameters(raw)
+            self.parameters = check_parameters(context.config_loader["parameters"])
         except UserError as error:
-            raise click.ClickException(str(error)) from error
+            raise _refusal(str(error)) from error
         if context.env == "demo":
             # The registry is not told the environment, so the default pipeline is widened here.
             pipelines["__default__"] = pipelines["simulate"] + pipelines["__default__"]
@@ -54,11 +59,14 @@ class ProjectHooks:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Refuse, before any work, what can't be had: inputs, an encoder, its weights, a device."""
-        _check_inputs(pipeline, catalog)
-        # Without the pictures the first node says so at once; no weights need be fetched for that.
-        waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
-        if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
-            self._check_encoder(pipeline)
+        try:
+            _check_inputs(pipeline, catalog)
+            # Without the pictures the first node says so at once, and no weights need be fetched.
+            waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
+            if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
+                self._check_encoder(pipeline)
+        except (UserError, DatasetError) as error:
+            raise _refusal(_plainly(error, catalog) or str(error)) from error
         if hasattr(self, "lock"):
             self.lock.release()  # a notebook's run that was interrupted does not keep out the next
         self.lock = _lock(Path(self.parameters.workspace))
@@ -66,25 +74,22 @@ class ProjectHooks:
     def _check_encoder(self, pipeline: Pipeline) -> None:
         from lymphocytosis.encoders.checks import check_name, check_task, check_weights
 
-        try:
-            # The other accelerators are there on every machine.
-            if self.parameters.compute.accelerator == "cuda":
-                from lymphocytosis.compute import start_fabric
+        # The other accelerators are there on every machine.
+        if self.parameters.compute.accelerator == "cuda":
+            from lymphocytosis.compute import start_fabric
 
-                start_fabric(self.parameters.compute)
-            pretrains = {"autoencoder"} & pipeline.all_outputs()
-            if self.parameters.evaluation.pretraining == "each_fold":
-                pretrains |= {"evaluation"} & pipeline.all_outputs()
-            if pretrains:
-                check_task(self.parameters.encoder, self.parameters.pretext)
-            if "pictures_classifiers" in pipeline.all_outputs():
-                from lymphocytosis.end_to_end.model import check_trainable
+            start_fabric(self.parameters.compute)
+        pretrains = {"autoencoder"} & pipeline.all_outputs()
+        if self.parameters.evaluation.pretraining == "each_fold":
+            pretrains |= {"evaluation"} & pipeline.all_outputs()
+        if pretrains:
+            check_task(self.parameters.encoder, self.parameters.pretext)
+        if "pictures_classifiers" in pipeline.all_outputs():
+            from lymphocytosis.end_to_end.model import check_trainable
 
-                check_name(self.parameters.encoder.name)
-                check_weights(self.parameters.encoder)
-                check_trainable(self.parameters.mil)
-        except UserError as error:
-            raise click.ClickException(str(error)) from error
+            check_name(self.parameters.encoder.name)
+            check_weights(self.parameters.encoder)
+            check_trainable(self.parameters.mil)
 
     @hook_impl
     def after_pipeline_run(
@@ -111,19 +116,35 @@ class ProjectHooks:
     def on_pipeline_error(self, error: Exception, catalog: DataCatalog) -> None:
         """Show an error that the user can mend by its message alone, without a traceback."""
         self.lock.release()
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise click.ClickException(str(cause)) from error
-            if isinstance(cause, DataValidationError):
-                raise click.ClickException(_refused_table(cause, catalog)) from error
-            if isinstance(cause, OSError) and cause.errno in _DISK:
-                raise click.ClickException(
-                    f"The disk does not take what the run writes: {cause}. What was saved before "
-                    "is whole. Make room, or give another workspace by --params=workspace=...; "
-                    "in the same one, the same command goes on from what is finished."
-                ) from error
-            cause = cause.__cause__ or cause.__context__
+        if message := _plainly(error, catalog):
+            raise _refusal(message) from error
+
+
+def _plainly(error: Exception, catalog: DataCatalog) -> str | None:
+    """What the user can mend, by its message alone; None where that is not known."""
+    for cause in causes(error):
+        if isinstance(cause, UserError):
+            return str(cause)
+        if isinstance(cause, DataValidationError):
+            return _refused_table(cause, catalog)
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            return (
+                f"The disk does not take what the run writes: {cause}. What was saved before "
+                "is whole. Make room, or give another workspace by --params=workspace=...; "
+                "in the same one, the same command goes on from what is finished."
+            )
+        if isinstance(cause, OSError) and cause.errno in _RIGHTS:
+            return (
+                f"The run may not read or write a file: {cause}. What was saved before is whole. "
+                "Have it run with the rights it needs, or give other places by "
+                "--params=cohort_dir=...,workspace=..."
+            )
+    return None
+
+
+def _refusal(message: str) -> click.ClickException:
+    """What Kedro's command line shows as a message alone, without a traceback."""
+    return click.ClickException(harmless(message))
 
 
 def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
@@ -159,12 +180,12 @@ def _lock(workspace: Path) -> FileLock:
         note.write_text(f"process {os.getpid()} on {platform.node()}, since {since}")
     except Timeout:
         by = note.read_text() if note.exists() else "it has just begun"
-        raise click.ClickException(
+        raise _refusal(
             f"Another run is at work in {workspace}: {by}. Wait until it ends, or "
             "give this one a workspace of its own by --params=workspace=..."
         ) from None
     except OSError as error:
-        raise click.ClickException(
+        raise _refusal(
             f"The workspace {workspace} can't be written to: {error}. Give another one by "
             "--params=workspace=..."
         ) from error
@@ -184,12 +205,12 @@ def _check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
     )
     if missing:
         makers = [name for name in pipelines if name in {made_by[entry] for entry in missing}]
-        raise click.ClickException(
+        raise _refusal(
             f"Nothing has been saved yet as {', '.join(missing)}. Make it first, in the same "
             f"workspace: kedro run --pipelines={','.join(makers)}"
         )
     if "evaluated_runs" in pipeline.inputs() and not catalog.exists("evaluated_runs"):
-        raise click.ClickException(
+        raise _refusal(
             f"{catalog.load('params:runs_dir')} holds no evaluation. Run evaluate in several "
             "workspaces below one folder, and name the folder by --params=runs_dir=..."
         )

@@ -42,6 +42,8 @@ def read_model_file(path: Path, old_form: bool = False) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         for name, tensor in _tensors(content):
             _check_stored(name, tensor)
+    except PermissionError:
+        raise  # that file is not damaged
     except Exception as error:
         # A damaged pickle makes torch raise whatever its reader stumbles over: KeyError too.
         raise UserError(

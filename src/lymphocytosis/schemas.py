@@ -1,13 +1,29 @@
 """What each table of the catalog must look like; checked whenever one is saved or loaded."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-_id = pa.Column(str, pa.Check.str_length(min_value=1))
-_split = pa.Column(int, pa.Check.ge(1), coerce=True)
+
+def _are_integers(values: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Which values are integers, or empty; none where all stand there as decimals or as text."""
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return pd.Series(True, index=values.index)
+    whole = pd.to_numeric(values, errors="coerce") % 1 == 0
+    return ~whole if whole.all() else whole | values.isna()
+
+
+# An empty value is another check's.
+_integer = pa.Check(_are_integers, error="an integer", ignore_na=False)
+_finite = pa.Check(np.isfinite, error="a finite number")
 _share = pa.Check.in_range(0, 1)
-_decision = pa.Column("int8", pa.Check.isin([0, 1]), coerce=True)
+_id = pa.Column(str, pa.Check.str_length(min_value=1))
+# Of any integer type, for a CSV does not tell; never coerced, which would round a fraction.
+_split = pa.Column(None, [_integer, pa.Check.ge(1)])
+_decision = pa.Column(None, [_integer, _share])
 
 
 def _table(
@@ -21,11 +37,11 @@ patients = _table(
         "patient_id": _id,
         "person": _id,
         "subset": pa.Column(str, pa.Check.isin(["train", "test"])),
-        "label": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
-        "age_years": pa.Column("int16", pa.Check.in_range(0, 120)),
+        "label": pa.Column("Int8", [_integer, _share], nullable=True),
+        "age_years": pa.Column("int16", [_integer, pa.Check.in_range(0, 120)]),
         "sex": pa.Column(str, pa.Check.isin(["F", "M"]), nullable=True),
-        "lymphocyte_count": pa.Column(float, pa.Check.gt(0)),
-        "cell_count": pa.Column("int32", pa.Check.ge(1)),
+        "lymphocyte_count": pa.Column(float, pa.Check.in_range(0.001, 100_000)),
+        "cell_count": pa.Column("int32", [_integer, pa.Check.ge(1)]),
     },
     unique=["patient_id"],
 )
@@ -43,7 +59,7 @@ _cell_columns = {
     "image_id": _id,
     "path": _id,
     "sha256": pa.Column(str, pa.Check.str_matches(r"^([0-9a-f]{64})?$")),
-    "row": pa.Column("Int64", pa.Check.ge(0), nullable=True),
+    "row": pa.Column("Int64", [_integer, pa.Check.ge(0)], nullable=True),
     "status": pa.Column(str, pa.Check.isin(["taken", "converted", "left_out"])),
 }
 
@@ -70,17 +86,20 @@ splits = _table(
 )
 
 pretrain_history = _table(
-    {"epoch": pa.Column(int, pa.Check.ge(1)), "loss": pa.Column(float, pa.Check.ge(0))},
+    {
+        "epoch": pa.Column(int, [_integer, pa.Check.ge(1)]),
+        "loss": pa.Column(float, [pa.Check.ge(0), _finite]),
+    },
     unique=["epoch"],
 )
 
 classifier_history = _table(
     {
-        "epoch": pa.Column(int, pa.Check.ge(1)),
-        "loss": pa.Column(float, pa.Check.ge(0)),
+        "epoch": pa.Column(int, [_integer, pa.Check.ge(1)]),
+        "loss": pa.Column(float, [pa.Check.ge(0), _finite]),
         "train_balanced_accuracy": pa.Column(float, _share),
         "validation_balanced_accuracy": pa.Column(float, _share),
-        "learning_rate": pa.Column(float, pa.Check.gt(0), nullable=True),
+        "learning_rate": pa.Column(float, [pa.Check.gt(0), _finite], nullable=True),
         "kept": pa.Column(bool),
         "split": _split,
     },
@@ -176,8 +195,8 @@ nested_predictions = _table(
         "patient_id": _id,
         "probability": pa.Column(float, _share),
         "threshold": pa.Column(float, _share),
-        "sa_corrected": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
-        "sa_as_printed": pa.Column("Int8", pa.Check.isin([0, 1]), nullable=True),
+        "sa_corrected": pa.Column("Int8", [_integer, _share], nullable=True),
+        "sa_as_printed": pa.Column("Int8", [_integer, _share], nullable=True),
         "person": _id,
         "label": _decision,
         "decision": _decision,
@@ -213,8 +232,8 @@ evaluation = _table(
         "difference": _difference,
         "difference_low": _difference,
         "difference_high": _difference,
-        "patients": pa.Column(int, pa.Check.ge(1)),
-        "repeats": pa.Column(int, pa.Check.ge(1)),
+        "patients": pa.Column(int, [_integer, pa.Check.ge(1)]),
+        "repeats": pa.Column(int, [_integer, pa.Check.ge(1)]),
     },
     unique=["method", "rule", "metric"],
 )
@@ -227,10 +246,10 @@ results = _table(
     {
         "method": _id,
         "test_balanced_accuracy": pa.Column(float, _share, nullable=True),
-        "test_patients": pa.Column(int, pa.Check.ge(0)),
-        "test_labelled": pa.Column(int, pa.Check.ge(0)),
+        "test_patients": pa.Column(int, [_integer, pa.Check.ge(0)]),
+        "test_labelled": pa.Column(int, [_integer, pa.Check.ge(0)]),
         "out_of_fold_balanced_accuracy": pa.Column(float, _share, nullable=True),
-        "out_of_fold_patients": pa.Column(int, pa.Check.ge(0)),
+        "out_of_fold_patients": pa.Column(int, [_integer, pa.Check.ge(0)]),
         "note": pa.Column(str),
     },
     unique=["method"],
@@ -247,10 +266,15 @@ def faults_of(error: SchemaErrors) -> list[str]:
         A text for each fault; rows are counted from 1, a header not among them.
     """
     faults: dict[str, None] = {}  # a fault of a whole row is reported once for each column
+    accused: set[tuple[str, str]] = set()  # a value is told once, whatever it is to other checks
     twice: dict[str, list[str]] = {}
     for case in error.failure_cases.sort_values("index", kind="stable").to_dict("records"):
         column, check, value = case["column"], case["check"], case["failure_case"]
         where = "" if pd.isna(case["index"]) else f"row {int(case['index']) + 1}"
+        if where and case["schema_context"] == "Column":
+            if (where, column) in accused:
+                continue
+            accused |= {(where, column), ("", column)}
         if check == "column_in_dataframe":
             faults[f"column {value}: is missing"] = None
         elif check == "column_in_schema":
@@ -263,7 +287,7 @@ def faults_of(error: SchemaErrors) -> list[str]:
             faults[f"{where}, column {column}: is empty"] = None
         elif where:
             faults[f"{where}, column {column}: is {value!r}, expected {check}"] = None
-        elif str(check).startswith("dtype"):
+        elif str(check).startswith("dtype") and ("", column) not in accused:
             faults[f"column {column}: has the type {value}, expected {check}"] = None
         # Else a check that can't even be made of values of this type; the type is told above.
     for where, keys in twice.items():

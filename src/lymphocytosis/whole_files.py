@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lymphocytosis.errors import causes
+
 
 @contextmanager
 def appearing_whole(path: Path) -> Iterator[Path]:
@@ -20,7 +22,8 @@ def appearing_whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
             _to_disk(file)
         temporary.replace(path)
@@ -42,6 +45,22 @@ def temporary_name(path: Path) -> Path:
         A path beside it, this process's own.
     """
     return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the body tell the file: the system names none where a disk is full.
+
+    Args:
+        path: the file that the body writes.
+    """
+    try:
+        yield
+    except Exception as error:
+        for cause in causes(error):
+            if isinstance(cause, OSError) and cause.errno and cause.filename is None:
+                cause.filename = str(path)
+        raise
 
 
 def remove_parts(folder: Path) -> None:

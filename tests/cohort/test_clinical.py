@@ -261,6 +261,7 @@ class TestRefusals:
         [
             *[("DOB", text) for text in ("", "1950-05-01", "30-02-1950", "1/1/2030", "1/1/1850")],
             *[("LYMPH_COUNT", t) for t in ("", "many", "0", "-3", "nan", "inf", "5,5", "1_000")],
+            *[("LYMPH_COUNT", t) for t in ("1e39", "1e-46", "1e308", "0.0009", "100001")],
             *[("LABEL", text) for text in ("", "2", "-2", "0.5", "tumoral", "1.0.0", "+1", "01")],
         ],
     )
@@ -270,6 +271,15 @@ class TestRefusals:
             read(rows)
         assert f"line 3 (patient P2): {column} " in str(caught.value)
         assert repr(text) in str(caught.value)
+
+    def test_a_count_out_of_bounds_is_told_with_the_bounds(self):
+        with pytest.raises(UserError, match=r"'1e39'; expected .* 0.001 to 100000, in 10\^9 per"):
+            read([{"ID": "P1", "LYMPH_COUNT": "1e39"}])
+
+    @pytest.mark.parametrize("text", ["0.001", "100000"])
+    def test_a_count_at_a_bound_is_taken(self, text):
+        patients, _ = read([{"ID": "P1", "LYMPH_COUNT": text}])
+        assert patients["lymphocyte_count"].tolist() == [float(text)]
 
     def test_an_age_out_of_bounds_names_the_parameter(self):
         with pytest.raises(UserError, match=r"age of -1 years .* \(clinical.reference_date"):

@@ -175,6 +175,20 @@ class TestRefusals:
         with refused(r"can't be listed: .*Permission denied: '.*trainset/P1'"):
             load(root)
 
+    def test_a_folder_that_may_not_be_entered(self, cohort, refused, monkeypatch):
+        root = cohort("trainset/P1/a.jpg")
+
+        def is_dir(path):
+            if path.parent == root:
+                raise PermissionError(13, "Permission denied", str(path))
+            return True
+
+        monkeypatch.setattr(Path, "is_dir", is_dir)
+        with refused(rf"folder {root} can't be listed: .*Permission denied: '.*cohort/trainset'"):
+            load(root)
+        # Asked before a run; `load` tells the reason.
+        assert not PictureFolderDataset(filepath=str(root)).exists()
+
 
 class TestSimulated:
     """What `simulate` writes, and what it never writes over."""

@@ -1,5 +1,7 @@
 import csv
 import io
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -79,3 +81,42 @@ class TestRefusals:
         with pytest.raises(UserError, match=r"table.csv can't be read as a comma-separ") as caught:
             read(content)
         assert told in str(caught.value)
+
+
+class TestLimits:
+    """A few megabytes can hold millions of cells, which would take gigabytes of memory."""
+
+    def test_as_many_columns_as_are_allowed(self):
+        assert read("a," * 999 + "a\n" + "1," * 999 + "1\n").shape == (1, 1000)
+
+    @pytest.mark.parametrize(
+        "content", ["a," * 1000 + "a\n", "a," * 4_000_000 + "\n", 'a,b\n"1\n2"' + ",x" * 5000]
+    )
+    def test_too_many_columns(self, content):
+        with pytest.raises(UserError, match=r"table.csv has more than 1000 columns: no table of"):
+            read(content)
+
+    def test_too_many_rows(self):
+        with pytest.raises(UserError, match=r"table.csv has more than 1200000 rows: no table of"):
+            read("a\n" * 4_000_000)
+
+    def test_too_many_cells(self):
+        with pytest.raises(UserError, match=r"table.csv has more than 10000000 commas: no table"):
+            read("a,b\n" + "," * 10_000_001)
+
+    @pytest.mark.parametrize(
+        "content", [b"a," * 4_000_000, b"a\n" * 4_000_000, (b"ab," * 999 + b"ab\n") * 10_000]
+    )
+    def test_memory_has_a_bound(self, tmp_path, content):
+        path = tmp_path / "table.csv"
+        path.write_bytes(content)
+        script = (
+            "import sys; from pathlib import Path;"
+            "from lymphocytosis.datasets.text_table import read_text_table, UserError\n"
+            "try: read_text_table(Path(sys.argv[1]))\n"
+            "except UserError: pass\n"
+            # Not by getrusage, which counts the process that forked this one.
+            "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+        )
+        done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=True)
+        assert int(done.stdout) < 1500 * 1024  # in kilobytes; it was ten gigabytes

@@ -1,8 +1,13 @@
 import struct
 
 import pandas as pd
+import pytest
+from kedro.io import DatasetError
 
-from lymphocytosis.datasets.whole import ParquetDataset
+from lymphocytosis.datasets.image_store import ImageStoreDataset
+from lymphocytosis.datasets.state_dict import StateDictDataset
+from lymphocytosis.datasets.whole import CSVDataset, ParquetDataset
+from lymphocytosis.errors import UserError, causes
 
 
 def test_a_table_with_another_value_than_was_saved_is_refused(tmp_path, refused):
@@ -16,3 +21,26 @@ def test_a_table_with_another_value_than_was_saved_is_refused(tmp_path, refused)
     assert path.read_bytes() != saved
     with refused(rf"{path} can't be read as Parquet.*run again the pipeline that makes it"):
         dataset.load()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reader"),
+    [
+        (ParquetDataset, "pandas.read_parquet"),
+        (CSVDataset, "pandas.read_csv"),
+        (StateDictDataset, "lymphocytosis.model_files.ZipFile"),
+        (ImageStoreDataset, "numpy.load"),
+    ],
+)
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, dataset, reader):
+    def locked(*arguments, **options):
+        raise PermissionError(13, "Permission denied", "locked")
+
+    path = tmp_path / "entry"
+    path.write_bytes(b"")
+    monkeypatch.setattr(reader, locked)
+    with pytest.raises(DatasetError) as caught:
+        dataset(filepath=str(path)).load()
+    found = list(causes(caught.value))
+    assert any(isinstance(cause, PermissionError) for cause in found)
+    assert not any(isinstance(cause, UserError) for cause in found)

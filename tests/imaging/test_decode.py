@@ -230,6 +230,30 @@ def jpeg_of_scans(more):
     return whole[:-2] + last * more + whole[-2:]
 
 
+def tiled_tiff(pixels, side, order="<", side_type=4, big=False):
+    """A grey TIFF of one tile, by the specification; a side of another type is written apart."""
+    height, width = pixels.shape
+    # Of a tile beyond memory, the file holds the picture's rows alone.
+    tile = np.zeros((side if side < 5000 else height, side), dtype=np.uint8)
+    tile[:height, :width] = pixels
+    data = struct.pack(order + "Q", side) + zlib.compress(tile.tobytes())
+    tags = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side}
+    entry, count, start = ("HHQQ", "Q", 16) if big else ("HHII", "H", 8)
+    apart = start + struct.calcsize("<" + count) + 10 * struct.calcsize("<" + entry) + start // 2
+    tags |= {324: apart + 8, 325: len(data) - 8}
+    form = {322: side_type, 323: side_type}
+    if side_type != 4 and not big:
+        tags |= {322: apart, 323: apart}
+    # Small numbers stand at the left of their field.
+    entries = b"".join(
+        struct.pack(order + entry, tag, form.get(tag, 16 if big else 4), 1, value)
+        for tag, value in tags.items()
+    )
+    header = struct.pack(order + "HHHQ", 43, 8, 0, 16) if big else struct.pack(order + "HI", 42, 8)
+    body = struct.pack(order + count, len(tags)) + entries + bytes(start // 2)
+    return (b"II" if order == "<" else b"MM") + header + body + data
+
+
 def tiff_of_pages(n):
     """Pages that all show the same 8x8 pixels: 114 bytes each."""
     tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 8, 279: 64}
@@ -259,6 +283,8 @@ UNREADABLE = {
     "moving picture": (animation("PNG"), PATH, "more than one picture"),
     "a JPEG that takes hours": (jpeg_of_scans(3000), PATH, "is a JPEG of more than 100 scans"),
     "a TIFF that takes an hour": (tiff_of_pages(50_000), PATH, "more than one picture"),
+    "a tile of two gigabytes": (tiled_tiff(GREY, 45_000), PATH, "tiles of 45000x45000 pixels"),
+    "just too large a tile": (tiled_tiff(GREY, 4112), PATH, "tiles of 4112x4112 pixels"),
     "several pages": (animation("TIFF"), "trainset/P1/cell.tiff", "more than one picture"),
 }
 
@@ -282,6 +308,36 @@ class TestUnreadable:
         content, path, _ = UNREADABLE[name]
         with pytest.raises(UserError, match=f"{path}: .*; image.unreadable is 'refuse'"):
             decode_picture(content, path, image_parameters(unreadable="refuse"))
+
+
+class TestTiles:
+    """A tile is decoded whole, so its size is what memory takes, not the picture's."""
+
+    FORMS = (("<", False), (">", False), ("<", True))  # Pillow reads no big one that starts with MM
+
+    @pytest.mark.parametrize(("order", "big"), FORMS)
+    @pytest.mark.parametrize("side", [48, 64, 4096])
+    def test_as_programs_write_them_are_decoded(self, image_parameters, order, big, side):
+        content = tiled_tiff(GREY, side, order, 16 if big else 4, big)
+        decoded = decode_picture(content, PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, GREY[..., None].repeat(3, -1))
+
+    @pytest.mark.parametrize(
+        ("order", "big", "side_type"),
+        [("<", False, 4), (">", False, 4), ("<", False, 16), (">", False, 16), ("<", True, 16)],
+    )
+    def test_a_vast_one_is_left_out(self, image_parameters, order, side_type, big):
+        content = tiled_tiff(GREY, 20_000, order, side_type, big)
+        decoded = decode_picture(content, PATH, image_parameters())
+        assert decoded.reason == "can't be decoded: declares tiles of 20000x20000 pixels"
+
+    @pytest.mark.parametrize(("order", "big"), FORMS)
+    def test_in_a_form_that_only_the_decoder_reads_are_left_out(self, image_parameters, order, big):
+        # Else libtiff takes memory for a tile of which Pillow tells nothing.
+        content = tiled_tiff(GREY, 20_000, order, 17, big)
+        assert 322 not in Image.open(io.BytesIO(content)).tag_v2
+        decoded = decode_picture(content, PATH, image_parameters())
+        assert decoded.reason == "can't be decoded: declares tiles in a form that no program writes"
 
 
 class TestSuffix:

@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 
 from lymphocytosis.cohort.pictures import PictureFile, Subset
-from lymphocytosis.errors import UserError, listed
+from lymphocytosis.errors import UserError, listed, some
 
 COLUMNS = ("ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
 LABELS = {"0": 0, "1": 1, "-1": None}
 OLDEST_AGE = 120
+# 10^9 per litre. Far beyond any patient, and within what 32-bit numbers and logarithms hold.
+LOWEST_COUNT, HIGHEST_COUNT = 0.001, 100_000
 
 _MONTH_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _DAY_FIRST = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})")
@@ -84,7 +86,7 @@ def read_patients(
     if missing:
         raise UserError(
             f"clinical_annotation.csv lacks the column{'s' * (len(missing) > 1)} "
-            f"{', '.join(missing)}. It has: {', '.join(filter(None, table.columns))}. "
+            f"{', '.join(missing)}. It has: {some(list(filter(None, table.columns)))}. "
             f"Expected: {', '.join(COLUMNS)} (docs/data.md)."
         )
     if twice := [column for column in COLUMNS if list(table.columns).count(column) > 1]:
@@ -162,9 +164,10 @@ def _count(text: str, where: str, faults: list[str]) -> float:
         count = float(text.replace("_", "?"))
     except ValueError:
         count = math.nan
-    if not (math.isfinite(count) and count > 0):
+    if not LOWEST_COUNT <= count <= HIGHEST_COUNT:
         faults.append(
-            f"{where}: LYMPH_COUNT is {text!r}; expected a number above 0, in 10^9 per litre"
+            f"{where}: LYMPH_COUNT is {text!r}; expected a number from {LOWEST_COUNT} to "
+            f"{HIGHEST_COUNT}, in 10^9 per litre"
         )
     return count
 

@@ -35,6 +35,8 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
             )
             images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
             _check(images)
+        except PermissionError:
+            raise  # that file is not damaged
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
             # pydantic's ValidationError is a ValueError.
             raise UserError(

@@ -11,6 +11,7 @@ from kedro.io import AbstractDataset
 from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PictureFile
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.decode import SUFFIXES
+from lymphocytosis.whole_files import naming
 
 # A cell's picture has some ten kilobytes; a file beyond this is no such picture.
 MOST_BYTES = 64 * 1024 * 1024
@@ -44,6 +45,12 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
             UserError: no such folder; it has neither trainset/ nor testset/; it can't be listed; a
                 picture stands outside every patient's folder; a name is not in UTF-8.
         """
+        try:
+            return self._listed()
+        except OSError as error:
+            raise UserError(f"The cohort folder {self._root} can't be listed: {error}") from error
+
+    def _listed(self) -> list[PictureFile]:
         if not self._root.is_dir():
             raise UserError(
                 f"There is no cohort folder {self._root}. Give it by --params=cohort_dir=... "
@@ -56,16 +63,12 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
                 f"The cohort folder {self._root} has neither trainset/ nor testset/; it has: "
                 f"{found}. docs/data.md shows the layout."
             )
-        try:
-            strays = [path for name in folders for path in self._strays_of_subset(name)]
-            files = [file for name in folders for file in self._files_of_subset(name)]
-        except OSError as error:
-            raise UserError(f"The cohort folder {self._root} can't be listed: {error}") from error
-        if strays:
+        if strays := [path for name in folders for path in self._strays_of_subset(name)]:
             raise UserError(
                 f"{_some(strays)}: pictures without a patient; each must stand in its patient's "
                 "folder, as trainset/<patient>/<picture>."
             )
+        files = [file for name in folders for file in self._files_of_subset(name)]
         if odd := [file.path for file in files if not _is_utf8(file.path)]:
             raise UserError(
                 f"{_some(odd)}: names that are not in UTF-8 can't be kept in the tables. "
@@ -129,10 +132,14 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
         for relative, content in data:
             path = self._root / relative
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            with naming(path):
+                path.write_bytes(content)
 
     def _exists(self) -> bool:
-        return any((self._root / folder).is_dir() for folder in SUBSET_FOLDERS)
+        try:
+            return any((self._root / folder).is_dir() for folder in SUBSET_FOLDERS)
+        except OSError:
+            return False  # one may not look; `load` tells why
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._root)}

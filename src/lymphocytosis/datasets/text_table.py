@@ -9,6 +9,11 @@ from lymphocytosis.errors import UserError
 
 # A row has some fifty bytes: this is a million patients.
 MOST_BYTES = 64 * 1024 * 1024
+# Few bytes can hold many cells, and each takes a hundred bytes of memory; a row, a kilobyte more,
+# if its cells are wrong and are told.
+MOST_ROWS = 1_200_000
+MOST_COLUMNS = 1_000
+MOST_COMMAS = 10_000_000
 
 
 def read_text_table(path: Path) -> pd.DataFrame:
@@ -22,14 +27,17 @@ def read_text_table(path: Path) -> pd.DataFrame:
         column that stands twice stands twice here too.
 
     Raises:
-        UserError: the file is too large, or no CSV in UTF-8, or a line has more or fewer cells
-            than the first.
+        UserError: the file has too many bytes, cells, columns or rows, or is no CSV in UTF-8, or a
+            line has more or fewer cells than the first.
     """
     # Not by pandas: it moves every column by one where rows end in a comma that the first line
     # lacks, renames a column that stands twice, and doesn't tell a row's line.
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path} has more than {MOST_BYTES} bytes: no table of patients.")
+            raise _too_large(path, MOST_BYTES, "bytes")
+        # Before any cell is made: a single line may hold them all.
+        if path.read_bytes().count(b",") > MOST_COMMAS:
+            raise _too_large(path, MOST_COMMAS, "commas")
         (_, columns), *rows = _lines(path)
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(
@@ -43,12 +51,23 @@ def read_text_table(path: Path) -> pd.DataFrame:
     )
 
 
+def _too_large(path: Path, most: int, what: str) -> UserError:
+    return UserError(f"{path} has more than {most} {what}: no table of patients.")
+
+
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """Line number and cells; at least the first line, and all of its width."""
+    lines: list[tuple[int, list[str]]] = []
     # utf-8-sig also takes the mark that spreadsheets put before the first name.
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
-        lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+        for cells in reader:
+            if len(cells) > MOST_COLUMNS:
+                raise _too_large(path, MOST_COLUMNS, "columns")
+            if any(map(str.strip, cells)):
+                lines.append((reader.line_num, cells))
+            if len(lines) > MOST_ROWS + 1:
+                raise _too_large(path, MOST_ROWS, "rows")
     if not lines:
         raise ValueError("it is empty")
     width = len(lines[0][1])

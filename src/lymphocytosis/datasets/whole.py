@@ -27,6 +27,8 @@ class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
         try:
             table = pandas.ParquetDataset(filepath=str(path), load_args=self._load_args).load()
         except DatasetError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise  # that file is not damaged
             raise _unreadable(path, "Parquet", error) from error
         return table.reset_index(drop=True)
 
@@ -49,6 +51,8 @@ class CSVDataset(pandas.CSVDataset):  # type: ignore[misc]
         try:
             return pandas.CSVDataset(filepath=str(path), load_args=self._load_args).load()
         except DatasetError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise  # that file is not damaged
             raise _unreadable(path, "CSV", error) from error
 
     def save(self, data: Any) -> None:

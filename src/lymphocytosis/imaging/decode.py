@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ImageParameters
@@ -24,6 +25,11 @@ MOST_PIXELS = 4096 * 4096
 # file can take hours. Programs write some ten.
 START_OF_SCAN = re.compile(b"\xff\xda")
 MOST_SCANS = 100
+# A TIFF's tile is decoded whole, however small the picture that is cut from it. Pillow doesn't see
+# a side that is written as a number with a sign and 64 bits (type 17), as no program does; libtiff,
+# which decodes, does.
+TILE_WIDTH, TILE_LENGTH = 322, 323
+UNSEEN_TILE_SIDE = re.compile(rb"[BC]\x01\x11\0\x01\0\0\0|\x01[BC]\0\x11\0\0\0[\0\x01]")
 
 Status = Literal["taken", "converted", "left_out"]
 Pixels = npt.NDArray[np.uint8]
@@ -114,6 +120,8 @@ def _open(content: bytes, path: str) -> tuple[Image.Image, str, Pixels | None]:
         raise ValueError(f"no picture in {', '.join(FORMATS)}") from None
     if picture.width * picture.height > MOST_PIXELS:
         raise ValueError(f"declares {picture.width}x{picture.height} pixels")
+    if isinstance(picture, TiffImageFile):
+        _check_tiles(picture, content)
     if _has_second(picture):
         raise ValueError("holds more than one picture")
     if picture.format == "JPEG" and _has_more_scans(content):
@@ -125,6 +133,14 @@ def _open(content: bytes, path: str) -> tuple[Image.Image, str, Pixels | None]:
     if pixels is None:
         picture.load()
     return picture, mode, pixels
+
+
+def _check_tiles(picture: TiffImageFile, content: bytes) -> None:
+    width, length = (picture.tag_v2.get(tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH))
+    if width * length > MOST_PIXELS:
+        raise ValueError(f"declares tiles of {width}x{length} pixels")
+    if UNSEEN_TILE_SIDE.search(content):
+        raise ValueError("declares tiles in a form that no program writes")
 
 
 def _has_second(picture: ImageFile.ImageFile) -> bool:

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from lymphocytosis.errors import UserError, listed
+from lymphocytosis.errors import UserError, listed, some
 from lymphocytosis.mil.splits import CLASSES, labelled
 from lymphocytosis.parameters import EvaluationParameters
 
@@ -77,7 +77,7 @@ def take_supplied_folds(table: pd.DataFrame | None, patients: pd.DataFrame) -> p
     if any(names.count(name) != 1 for name in COLUMNS):
         raise UserError(
             f"folds.csv must have the columns {', '.join(COLUMNS)}, each once; "
-            f"it has: {', '.join(names)}."
+            f"it has: {some(names)}."
         )
     rows = table.set_axis(names, axis=1)[list(COLUMNS)].map(str.strip)
     known = labelled(patients).set_index("patient_id")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from lymphocytosis.errors import UserError, listed
+from lymphocytosis.errors import UserError, listed, some
 from lymphocytosis.parameters import SplitParameters
 
 COLUMNS = ("split", "patient_id", "role")
@@ -173,7 +173,7 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
     if any(names.count(name) != 1 for name in COLUMNS):
         raise UserError(
             f"splits.csv must have the columns {', '.join(COLUMNS)}, each once; "
-            f"it has: {', '.join(names)}."
+            f"it has: {some(names)}."
         )
     rows = table.set_axis(names, axis=1)[list(COLUMNS)].map(str.strip)
     label = labelled(patients).set_index("patient_id")["label"]
