@@ -12,7 +12,6 @@ from pathlib import Path
 from benchmarks.side_by_side import Row
 
 MODULES = (
-    "backends",
     "embedding",
     "pretraining",
     "classifiers",
@@ -21,6 +20,7 @@ MODULES = (
     "memory",
     "kedro_share",
     "cold_start",
+    "backends",
 )
 PEERS = (
     "torch",

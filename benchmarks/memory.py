@@ -93,7 +93,7 @@ def _embed(store: CellImages, cells: pd.DataFrame, file: Path) -> None:
     from lymphocytosis.encoders import checkpoint
     from lymphocytosis.pipelines.embed.nodes import embed_cells
 
-    packed: dict[str, Any] = {"parameters": {}, "state_dict": {}}
+    packed: dict[str, Any] = {"kind": "frozen", "parameters": {}, "state_dict": {}}
     with mock.patch.object(checkpoint, "unpack", lambda _: (_tiny_model().eval(), IMAGE)):
         tables = embed_cells(
             store, cells, packed, ["original"], COMPUTE, Progress(file.with_name("shards"))

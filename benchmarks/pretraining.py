@@ -21,7 +21,7 @@ from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
-SIDE, PICTURES, TURNS = 112, 64, 5
+SIDE, PICTURES, TURNS = 112, 256, 5
 # The paper's, run for 3 of its 90 epochs.
 PAPER = EncoderParameters(name="tf_efficientnet_b7", weights="random", small_dim=1024)
 PAPER_SIDE, PAPER_PICTURES, PAPER_EPOCHS, SHOWN_EPOCHS = 224, 16_711, 90, 3
