@@ -31,7 +31,7 @@ CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
 )
-PATIENTS, WIDTH, SPLITS, EPOCHS, TURNS = 24, 1280, 4, 3, 3
+PATIENTS, WIDTH, SPLITS, EPOCHS, TURNS = 24, 1280, 4, 6, 3
 SAME = 1e-3  # of the learning rate, which is what Adam moves a weight by in a step
 VIEWS = ("original", "horizontal", "vertical")
 

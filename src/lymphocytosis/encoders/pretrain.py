@@ -152,12 +152,14 @@ def pretrain(
             steps = _steps(task, model, optimizer, fabric, images, batches, pretext, generator)
             # disable=None: no bar where there is no terminal.
             title = f"epoch {epoch}/{pretext.epochs}"
-            of_batches = []
-            for loss in tqdm(steps, title, len(batches), leave=False, disable=None):
-                of_batches.append(loss)
+            # One tensor: small ones kept between large ones would keep freed memory apart.
+            of_batches = torch.empty(len(batches), device=fabric.device)
+            bar = tqdm(steps, title, len(batches), leave=False, disable=None)
+            for done, loss in enumerate(bar, start=1):
+                of_batches[done - 1] = loss
                 # Looking at a number waits for a GPU.
-                if len(of_batches) % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
-                    _mean(of_batches, epoch)
+                if done % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
+                    _mean(of_batches[:done], epoch)
         losses.append(_mean(of_batches, epoch))
         _check_weights(task.module, epoch)
         logger.info("pretraining: epoch %d of %d, loss %.6g", epoch, pretext.epochs, losses[-1])
@@ -208,8 +210,8 @@ def _steps(
         yield loss.detach()
 
 
-def _mean(losses: list[Tensor], epoch: int) -> float:
-    of_batches = torch.stack(losses).double().cpu().numpy()
+def _mean(losses: Tensor, epoch: int) -> float:
+    of_batches = losses.double().cpu().numpy()
     if not np.isfinite(of_batches).all():
         wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
         raise UserError(
