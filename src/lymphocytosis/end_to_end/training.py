@@ -19,7 +19,7 @@ from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_clas
 from lymphocytosis.end_to_end.prediction import predict_pictures
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
-from lymphocytosis.mil.training import Floats, balanced_accuracy, in_batches
+from lymphocytosis.mil.training import Floats, balanced_accuracy, finite_losses, in_batches
 from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters, View
 from lymphocytosis.progress import Progress
 
@@ -135,15 +135,8 @@ def _train_epoch(
         optimizer.step()
         losses.append(loss.detach())
         logits.append(output.logits.detach().float())
-    # Looked at once an epoch: on a GPU each look would wait for it.
-    of_batches = torch.stack(losses).double().cpu().numpy()
-    if not np.isfinite(of_batches).all():
-        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
-        raise UserError(
-            f"Training a bag-images classifier stopped: the loss of epoch {epoch}, batch "
-            f"{wrong + 1} of {len(batches)} is {of_batches[wrong]}. Lower "
-            "bag_images.learning_rate and bag_images.encoder_learning_rate."
-        )
+    rates = "bag_images.learning_rate and bag_images.encoder_learning_rate"
+    of_batches = finite_losses(losses, epoch, "a bag-images classifier", rates)
     probability = torch.sigmoid(torch.cat(logits).double()).cpu().numpy()
     return float(np.average(of_batches, weights=[len(part) for part in batches])), probability
 

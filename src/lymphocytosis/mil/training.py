@@ -177,20 +177,38 @@ def _train_epoch(
         optimizer.step()
         losses.append(loss.detach())
         logits.append(output.logits.detach())
-    # Looked at once an epoch: on a GPU each look would wait for it.
-    of_batches = torch.stack(losses).double().cpu().numpy()
-    if not np.isfinite(of_batches).all():
-        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
-        raise UserError(
-            f"Training a classifier stopped: the loss of epoch {epoch}, batch {wrong + 1} of "
-            f"{len(batches)} is {of_batches[wrong]}. Lower mil.learning_rate."
-        )
+    of_batches = finite_losses(losses, epoch, "a classifier", "mil.learning_rate")
     probability = torch.sigmoid(torch.cat(logits).double()).cpu().numpy()
     label = bags.label[bags.patient[shuffled]]
     return {
         "loss": float(np.average(of_batches, weights=[len(part) for part in batches])),
         "train_balanced_accuracy": balanced_accuracy(label, probability, mil.monitor_threshold),
     }
+
+
+def finite_losses(losses: list[Tensor], epoch: int, trained: str, rate: str) -> Floats:
+    """Look at an epoch's losses; once an epoch, for on a GPU each look waits for it.
+
+    Args:
+        losses: one number a batch.
+        epoch: from 1.
+        trained: what is trained.
+        rate: the parameters that a user may lower.
+
+    Returns:
+        (batches,) float64.
+
+    Raises:
+        UserError: a loss is no finite number; the message names epoch and batch.
+    """
+    of_batches: Floats = torch.stack(losses).double().cpu().numpy()
+    if not np.isfinite(of_batches).all():
+        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
+        raise UserError(
+            f"Training {trained} stopped: the loss of epoch {epoch}, batch {wrong + 1} of "
+            f"{len(of_batches)} is {of_batches[wrong]}. Lower {rate}."
+        )
+    return of_batches
 
 
 def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
