@@ -63,7 +63,7 @@ def measure(encoder: str, size: int, cells: int, chunk: int, repeats: int) -> tu
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     bag = Batch(
         instances=torch.randint(0, 256, (cells, size, size, 3), dtype=torch.uint8),
-        bag=torch.zeros(cells, dtype=torch.int64),
+        size=[cells],
         clinical=torch.rand(1, 2),
         label=torch.ones(1),
     )

@@ -21,7 +21,7 @@ def batch():
     n = sum(SIZES)
     return Batch(
         instances=torch.from_numpy(rng.integers(0, 256, (n, 40, 40, 3), dtype=np.uint8)),
-        bag=torch.from_numpy(np.repeat(np.arange(len(SIZES)), SIZES)),
+        size=SIZES,
         clinical=torch.from_numpy(rng.random((len(SIZES), 2))),
         label=torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64),
     )
@@ -71,7 +71,7 @@ class TestGradient:
         assert sum(g.abs().max() > 1e-6 for g in expected.values()) == len(expected) - 1
 
     def test_one_bag_alone_too(self, model, batch):
-        alone = Batch(batch.instances[:7], batch.bag[:7], batch.clinical[:1], batch.label[:1])
+        alone = Batch(batch.instances[:7], [7], batch.clinical[:1], batch.label[:1])
         gradients = []
         for chunk in (3, 7):
             ours = model(chunk)

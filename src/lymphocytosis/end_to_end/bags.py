@@ -80,7 +80,7 @@ def pack_pictures(bags: PictureBags, numbers: Indices) -> Batch:
     rows = [bags.rows[number] for number in numbers]
     return Batch(
         instances=torch.from_numpy(np.array(bags.images[np.concatenate(rows)])),
-        bag=torch.from_numpy(np.repeat(np.arange(len(rows)), [len(part) for part in rows])),
+        size=[len(part) for part in rows],
         clinical=bags.clinical[torch.from_numpy(numbers)],
         label=torch.from_numpy(bags.label[numbers]).to(torch.float32),
     )

@@ -47,8 +47,19 @@ def softmax_of_bags(scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
     return raised / raised.new_zeros(n_bags).index_add(0, bag, raised)[bag]
 
 
-def _equal_weights(bag: Tensor, n_bags: int) -> Tensor:
-    return 1 / torch.bincount(bag, minlength=n_bags)[bag]
+def equal_weights(bag: Tensor, n_bags: int) -> Tensor:
+    """Let the instances of a bag weigh the same.
+
+    Args:
+        bag: (n,) int64, the bag of each instance.
+        n_bags: b.
+
+    Returns:
+        (n,) float32, 1/N_i.
+    """
+    one = torch.ones(len(bag), device=bag.device)
+    # Not bincount, for whose length a GPU is waited for. Sums of ones don't depend on their order.
+    return 1 / one.new_zeros(n_bags).index_add(0, bag, one)[bag]
 
 
 class Mean(nn.Module):
@@ -76,7 +87,7 @@ class Mean(nn.Module):
         Returns:
             Pooled bags (b, out_width) and the instances' weights (n,).
         """
-        return mean_of_bags(instances, bag, n_bags), _equal_weights(bag, n_bags)
+        return mean_of_bags(instances, bag, n_bags), equal_weights(bag, n_bags)
 
 
 class MeanAndSpread(Mean):
@@ -96,7 +107,7 @@ class MeanAndSpread(Mean):
         # Of the deviations, not mean of squares less square of mean: that cancels in float32.
         variance = mean_of_bags((instances - mean[bag]).square(), bag, n_bags)
         spread = (variance + _SMALL).sqrt()
-        return torch.cat([mean, spread], dim=1), _equal_weights(bag, n_bags)
+        return torch.cat([mean, spread], dim=1), equal_weights(bag, n_bags)
 
 
 class Max(Mean):

@@ -1,6 +1,7 @@
 """Bags: a patient's cells in one view, with the clinical values and, where known, the label."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,17 @@ class Bags:
         start = np.cumsum(size) - size
         return np.repeat(self.first[chosen] - start, size) + np.arange(size.sum())
 
+    def on(self, device: torch.device) -> Self:
+        """Put instances and clinical values on a device, once for many batches.
+
+        Args:
+            device: where `pack` is to gather batches.
+
+        Returns:
+            The same bags; nothing is copied of what is there already.
+        """
+        return replace(self, instances=self.instances.to(device), clinical=self.clinical.to(device))
+
 
 @dataclass  # not frozen: with mixed precision, Fabric sets the fields of a copy
 class Batch:
@@ -69,15 +81,24 @@ class Batch:
 
     Attributes:
         instances: (n, D) float32, all instances of the batch.
-        bag: (n,) int64, the bag of each instance, from 0.
+        size: (b,) the number of instances of each bag; a bag's stand side by side.
         clinical: (b, 2) float32.
         label: (b,) float32.
     """
 
     instances: Tensor
-    bag: Tensor
+    size: list[int]
     clinical: Tensor
     label: Tensor
+
+    @property
+    def bag(self) -> Tensor:
+        """(n,) int64, the bag of each instance, from 0."""
+        device = self.instances.device
+        size = torch.tensor(self.size).to(device, non_blocking=True)
+        bag = torch.arange(len(size), device=device)
+        # With the size of the result known, a GPU need not be waited for.
+        return bag.repeat_interleave(size, output_size=len(self.instances))
 
 
 def gather_bags(embeddings: pa.Table, patients: pd.DataFrame) -> Bags:
@@ -135,12 +156,17 @@ def pack(bags: Bags, chosen: npt.NDArray[np.int64]) -> Batch:
         chosen: (b,) indices of the bags, in the order of the batch.
 
     Returns:
-        The batch.
+        The batch, on the bags' device.
     """
-    patient = torch.from_numpy(bags.patient[chosen])
+    patient = bags.patient[chosen]
+    rows, of_patients, label = (
+        # Not waited for: a GPU may still be at work on the batch before.
+        torch.from_numpy(values).to(bags.instances.device, non_blocking=True)
+        for values in (bags.rows_of(chosen), patient, bags.label[patient].astype(np.float32))
+    )
     return Batch(
-        instances=bags.instances[torch.from_numpy(bags.rows_of(chosen))],
-        bag=torch.from_numpy(np.repeat(np.arange(len(chosen)), bags.size[chosen])),
-        clinical=bags.clinical[patient],
-        label=torch.from_numpy(bags.label[bags.patient[chosen]]).to(torch.float32),
+        instances=bags.instances.index_select(0, rows),
+        size=bags.size[chosen].tolist(),
+        clinical=bags.clinical[of_patients],
+        label=label,
     )

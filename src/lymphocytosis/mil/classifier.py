@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator
+from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator, Mean, equal_weights
 from lymphocytosis.mil.bags import Batch
+from lymphocytosis.mil.embedded_mean import embedded_mean
 from lymphocytosis.parameters import MilParameters
+
+_CPU = torch.device("cpu")
 
 
 class Output(NamedTuple):
@@ -34,7 +37,7 @@ class SeededDropout(nn.Module):
 
         Args:
             p: share of values set to zero in train mode.
-            generator: the source of the draws, on the CPU.
+            generator: the source of the draws; best on the device of the values.
         """
         super().__init__()
         self.p = p
@@ -51,7 +54,8 @@ class SeededDropout(nn.Module):
         """
         if not self.training or self.p == 0:
             return x
-        kept = torch.rand(x.shape, generator=self.generator) >= self.p
+        source = self.generator.device
+        kept = torch.rand(x.shape, generator=self.generator, device=source) >= self.p
         return x * kept.to(x.device) / (1 - self.p)
 
 
@@ -69,26 +73,39 @@ class PatientClassifier(nn.Module):
     clinical_low: Tensor
     clinical_span: Tensor
 
-    def __init__(self, mil: MilParameters, in_dim: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        mil: MilParameters,
+        in_dim: int,
+        generator: torch.Generator,
+        device: torch.device = _CPU,
+    ) -> None:
         """Build the classifier with Xavier weights and zero biases.
 
         Args:
             mil: the block `mil` of the parameters.
             in_dim: D, the width of the instances.
             generator: the source of weights and dropout, on the CPU.
+            device: where the classifier will be trained. On a GPU dropout draws there, by the same
+                seed, so that no step waits for numbers from the CPU.
         """
         super().__init__()
         self.log_count = mil.log_count
+        drawn_from = generator
+        if device.type != "cpu":
+            drawn_from = torch.Generator(device).manual_seed(generator.initial_seed())
         self.fusion = mil.fusion if mil.inputs == "both" else None
         self.special_embedding = nn.Sequential(
-            nn.Linear(in_dim, mil.embedding_width), nn.BatchNorm1d(mil.embedding_width), nn.ReLU()
+            nn.Linear(in_dim, mil.embedding_width),
+            nn.BatchNorm1d(mil.embedding_width),
+            nn.ReLU(inplace=True),
         )
         self.aggregator: Aggregator = AGGREGATORS[mil.aggregator](mil.embedding_width)
         pooled_width = self.aggregator.out_width
         widths = [pooled_width + 2 * (self.fusion == "concatenation"), *mil.hidden_widths]
         layers: list[nn.Module] = []
         for taken, given in pairwise(widths):
-            layers += [nn.Linear(taken, given), nn.ReLU(), SeededDropout(mil.dropout, generator)]
+            layers += [nn.Linear(taken, given), nn.ReLU(), SeededDropout(mil.dropout, drawn_from)]
         self.head = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
         if self.fusion in ("late", "mixture"):
             self.clinical_head = nn.Linear(2, 1)
@@ -125,8 +142,7 @@ class PatientClassifier(nn.Module):
         Returns:
             Logits, the experts' logits, the instances' weights.
         """
-        embedded = self.special_embedding(batch.instances)
-        pooled, weights = self.aggregator(embedded, batch.bag, len(batch.clinical))
+        pooled, weights = self._pool(batch)
         values = logged(batch.clinical, self.log_count)
         clinical = (values - self.clinical_low) / self.clinical_span
         if self.fusion == "concatenation":
@@ -140,6 +156,22 @@ class PatientClassifier(nn.Module):
             return Output(experts.sum(dim=0), experts, weights)
         gate = self.gate(torch.cat([pooled, clinical], dim=1)).squeeze(1)
         return Output(mixed_logits(experts, gate), experts, weights)
+
+    def _pool(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embed and pool; (b, out_width) and the instances' weights (n,)."""
+        n_bags = len(batch.clinical)
+        if (
+            self.training
+            and type(self.aggregator) is Mean
+            and batch.instances.is_cpu
+            and not torch.is_autocast_enabled("cpu")
+        ):
+            pooled = embedded_mean(self.special_embedding, batch.instances, batch.size)
+            return pooled, equal_weights(batch.bag, n_bags)
+        pooled, weights = self.aggregator(
+            self.special_embedding(batch.instances), batch.bag, n_bags
+        )
+        return pooled, weights
 
 
 def mixed_logits(experts: Tensor, gate: Tensor) -> Tensor:

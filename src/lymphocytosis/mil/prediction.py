@@ -90,11 +90,12 @@ def predict_patients(
         image_id, split, view, weight: each cell's share in its patient's prediction, adding up to 1
         for each patient, split and view.
     """
+    bags = bags.on(fabric.device)
     predictions, weights = [], []
     for split, classifier in classifiers.items():
         chosen = bags.of_patients(asked[split])
         model = fabric.setup_module(classifier)
-        probability, shares = predict_bags(model, bags, chosen, fabric, batch_size=32)
+        probability, shares = predict_bags(model, bags, chosen, batch_size=32)
         keys = pd.DataFrame(
             {
                 "patient_id": patients["patient_id"].to_numpy()[bags.patient[chosen]],

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from lymphocytosis.errors import UserError
-from lymphocytosis.mil.bags import Bags, Batch, pack
+from lymphocytosis.mil.bags import Bags, pack
 from lymphocytosis.mil.classifier import Output, PatientClassifier
 from lymphocytosis.mil.logistic import LogisticClassifier
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
@@ -52,7 +52,7 @@ def fit_logistic(
     """Fit one logistic regression; it needs no epochs, so the validation patients choose nothing.
 
     Args:
-        bags: every bag.
+        bags: every bag, on the CPU.
         train: numbers of the training patients.
         validation: numbers of the validation patients.
         mil: the block `mil` of the parameters.
@@ -69,7 +69,7 @@ def fit_logistic(
     # Copied before the model goes to a device.
     state = {name: value.clone() for name, value in classifier.state_dict().items()}
     model = fabric.setup_module(classifier)
-    scores = _scores(model, bags, bags_of, fabric, mil)
+    scores = _scores(model, bags.on(fabric.device), bags_of, mil)
     row = {"epoch": 1, "loss": float(loss), **scores, "learning_rate": None, "kept": True}
     return state, pd.DataFrame([row]).astype({"learning_rate": "float64"})
 
@@ -88,7 +88,7 @@ def train_classifier(
     before `mil.epochs` once the monitored score is 1: a later epoch is kept only if it is better.
 
     Args:
-        bags: every bag.
+        bags: every bag, on the device of `fabric`.
         train: numbers of the training patients.
         validation: numbers of the validation patients.
         mil: the block `mil` of the parameters.
@@ -104,7 +104,7 @@ def train_classifier(
         UserError: the loss is no longer a finite number.
     """
     classifier = PatientClassifier(
-        mil, bags.instances.shape[1], torch.Generator().manual_seed(seed)
+        mil, bags.instances.shape[1], torch.Generator().manual_seed(seed), fabric.device
     )
     classifier.fit_clinical_scale(bags.clinical[torch.from_numpy(train)])
     optimizer = torch.optim.Adam(
@@ -122,7 +122,7 @@ def train_classifier(
     for epoch in range(1, mil.epochs + 1):
         rate = optimizer.param_groups[0]["lr"]
         trained = _train_epoch(model, optimizer, fabric, bags, learned_from, mil, order, epoch)
-        scores = trained | _scores(model, bags, scored, fabric, mil)
+        scores = trained | _scores(model, bags, scored, mil)
         monitored = scores["validation_balanced_accuracy"]
         if mil.monitor == "train_and_validation":
             monitored = (scores["train_balanced_accuracy"] + monitored) / 2
@@ -138,12 +138,12 @@ def train_classifier(
 
 
 def _scores(
-    model: Any, bags: Bags, bags_of: dict[str, Indices], fabric: Fabric, mil: MilParameters
+    model: Any, bags: Bags, bags_of: dict[str, Indices], mil: MilParameters
 ) -> dict[str, float]:
     return {
         f"{part}_balanced_accuracy": balanced_accuracy(
             bags.label[bags.patient[chosen]],
-            predict_bags(model, bags, chosen, fabric, mil.batch_size)[0],
+            predict_bags(model, bags, chosen, mil.batch_size)[0],
             mil.monitor_threshold,
         )
         for part, chosen in bags_of.items()
@@ -166,7 +166,7 @@ def _train_epoch(
     shuffled = chosen[torch.randperm(len(chosen), generator=order).numpy()]
     batches = in_batches(shuffled, mil.batch_size)
     for part in batches:
-        batch = _on_device(pack(bags, part), fabric)
+        batch = pack(bags, part)
         output = model(batch)
         loss = F.binary_cross_entropy_with_logits(output.logits, batch.label)
         # Each expert learns by a loss of its own too; with concatenation there is none.
@@ -230,16 +230,13 @@ def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
 
 
 @torch.inference_mode()
-def predict_bags(
-    model: Any, bags: Bags, chosen: Indices, fabric: Fabric, batch_size: int
-) -> tuple[Floats, Floats]:
+def predict_bags(model: Any, bags: Bags, chosen: Indices, batch_size: int) -> tuple[Floats, Floats]:
     """Predict bags in eval mode; a bag's prediction does not depend on its batch mates.
 
     Args:
-        model: a classifier, set up by `fabric`.
-        bags: every bag.
+        model: a classifier, set up by Fabric.
+        bags: every bag, on the classifier's device.
         chosen: (b,) the bags to predict.
-        fabric: device and precision.
         batch_size: bags in a batch.
 
     Returns:
@@ -248,7 +245,7 @@ def predict_bags(
     """
     model.eval()
     outputs = [
-        model(_on_device(pack(bags, chosen[start : start + batch_size]), fabric))
+        model(pack(bags, chosen[start : start + batch_size]))
         for start in range(0, len(chosen), batch_size)
     ]
     return probabilities_and_weights(outputs)
@@ -266,14 +263,10 @@ def probabilities_and_weights(outputs: list[Output]) -> tuple[Floats, Floats]:
     if not outputs:
         return np.empty(0), np.empty(0)
     logits, weights = (
-        torch.cat([part.float().cpu() for part in parts]).double()
+        torch.cat([part.float() for part in parts]).cpu().double()
         for parts in ((o.logits for o in outputs), (o.weights for o in outputs))
     )
     return torch.sigmoid(logits).numpy(), weights.numpy()
-
-
-def _on_device(batch: Batch, fabric: Fabric) -> Batch:
-    return Batch(**{name: fabric.to_device(value) for name, value in vars(batch).items()})
 
 
 def balanced_accuracy(label: Indices, probability: Floats, threshold: str) -> float:
@@ -308,7 +301,9 @@ def train_suite(
     """Train one classifier for each split; after a kill, go on with those that are not finished.
 
     On a CPU the splits are trained side by side, one thread each: matrices of this size keep one
-    thread busier than two. So the result does not depend on the number of cores.
+    thread busier than two. So the result does not depend on the number of cores. On a GPU all
+    splits are trained at once, each in a stream of its own; the bags are there once, and only the
+    end of an epoch waits for the device.
 
     Args:
         bags: every bag; patients are numbered as in `patients`.
@@ -329,27 +324,32 @@ def train_suite(
         rows = bags.rows_of(bags.of_patients(known))
         whitening = fit_whitening(bags.instances[torch.from_numpy(rows)], mil.components)
         bags = whiten(bags, whitening)
+    if mil.classifier == "neural":
+        bags = bags.on(fabric.device)
+    numbers = sorted(int(split) for split in splits["split"].unique())
     threads = torch.get_num_threads()
-    on_cpu = fabric.device.type == "cpu"
+    on_gpu = fabric.device.type == "cuda"
 
     def train_one(place: int, split: int) -> tuple[dict[str, Any], pd.DataFrame]:
         state, history = progress.values(f"split-{split}"), progress.table(f"split-{split}")
         if state is not None and history is not None:
             logger.info("split %s was finished before", split)
             return state, history
-        if on_cpu:
+        if not on_gpu:
             torch.set_num_threads(1)
         train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
-        if mil.classifier == "logistic":
-            state, history = fit_logistic(bags, train, validation, mil, fabric)
-        else:
-            state, history = train_classifier(bags, train, validation, mil, seed + place, fabric)
+        with torch.cuda.stream(torch.cuda.Stream(fabric.device) if on_gpu else None):
+            if mil.classifier == "logistic":
+                state, history = fit_logistic(bags, train, validation, mil, fabric)
+            else:
+                own_seed = seed + place
+                state, history = train_classifier(bags, train, validation, mil, own_seed, fabric)
         progress.save_table(f"split-{split}", history)
         progress.save_values(f"split-{split}", state)
         return state, history
 
-    numbers = sorted(int(split) for split in splits["split"].unique())
-    side_by_side = Parallel(threads if on_cpu else 1, prefer="threads", return_as="generator")
+    at_once = len(numbers) if on_gpu else threads
+    side_by_side = Parallel(at_once, prefer="threads", return_as="generator")
     try:
         results = side_by_side(delayed(train_one)(*asked) for asked in enumerate(numbers))
         bar = tqdm(results, "splits", total=len(numbers), leave=False, disable=None)
