@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import simplejpeg
 import torch
-import yaml
 from PIL import Image
 from torch.profiler import profile
 
@@ -23,7 +22,6 @@ from lymphocytosis.compute import start_fabric
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
 from lymphocytosis.imaging.decode import FORMATS, decode_picture
 from lymphocytosis.mil.training import train_classifier
-from lymphocytosis.parameters import MilParameters
 from lymphocytosis.simulation.cohort import simulate_cohort
 
 SHOWN = 0.01
@@ -31,23 +29,22 @@ SHOWN = 0.01
 
 def main() -> None:
     """Print two lists of shares."""
-    print("Training a classifier, share of processor time by operation, one thread")
-    for name, share in of_training().items():
-        if share >= SHOWN:
-            print(f"  {share:6.1%}  {name}")
+    for width in classifiers.WIDTHS:
+        print(f"Training a classifier, width {width}: share of processor time, one thread")
+        for name, share in of_training(width).items():
+            if share >= SHOWN:
+                print(f"  {share:6.1%}  {name}")
     print("\nDecoding a JPEG of 224 x 224 with all checks: what its steps take, of the whole")
     for name, share in of_decoding().items():
         print(f"  {share:6.1%}  {name}")
 
 
-def of_training() -> dict[str, float]:
+def of_training(width: int) -> dict[str, float]:
     """Profile one of the suite's classifiers, on one thread, as the suite trains."""
-    mil = MilParameters(
-        **yaml.safe_load(classifiers.CONF.read_text())["mil"] | {"epochs": classifiers.EPOCHS}
-    )
-    bags, _ = classifiers.random_bags()
+    mil = classifiers.parameters(classifiers.EPOCHS)
+    bags, _ = classifiers.random_bags(classifiers.PATIENTS, width)
     patients = np.arange(classifiers.PATIENTS)
-    held = patients < classifiers.PATIENTS // 4
+    held = patients < classifiers.PATIENTS // 8
     fabric = start_fabric(classifiers.COMPUTE)
     torch.set_num_threads(1)
     train_classifier(bags, patients[~held], patients[held], mil, 0, fabric)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,6 +53,8 @@ def time_in_turn(sides: Mapping[str, Callable[[], object]], turns: int) -> dict[
         for name, function in sides.items():
             start = time.perf_counter()
             function()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 

@@ -165,8 +165,10 @@ def _train_epoch(
     losses, logits = [], []
     shuffled = chosen[torch.randperm(len(chosen), generator=order).numpy()]
     batches = in_batches(shuffled, mil.batch_size)
+    longest = max(int(bags.size[part].sum()) for part in batches)
+    memory = bags.instances.new_empty(longest, bags.instances.shape[1])
     for part in batches:
-        batch = pack(bags, part)
+        batch = pack(bags, part, memory)
         output = model(batch)
         loss = F.binary_cross_entropy_with_logits(output.logits, batch.label)
         # Each expert learns by a loss of its own too; with concatenation there is none.
