@@ -1,6 +1,7 @@
 """A cohort's folders of pictures: `trainset/<patient>/<picture>`, `testset/<patient>/<picture>`."""
 
 import shutil
+import stat
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -157,15 +158,19 @@ def _some(paths: list[str]) -> str:
 
 def _read_inside(path: Path, root: Path, folder_is_inside: bool) -> bytes:
     """Read a file's bytes; OSError, with a reason, where it is no file of this resolved folder."""
-    try:
-        inside = path.resolve().is_relative_to(root) if path.is_symlink() else folder_is_inside
-    except RuntimeError:
-        raise OSError("a link that leads to itself") from None
-    if not inside:
+    # Few calls to the system: after each one a thread may have to wait for Python's lock.
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        try:
+            folder_is_inside = path.resolve().is_relative_to(root)
+        except RuntimeError:
+            raise OSError("a link that leads to itself") from None
+        found = path.stat() if path.exists() else found
+    if not folder_is_inside:
         raise OSError("a link that leads out of the cohort's folder")
-    if not path.is_file():
+    if not stat.S_ISREG(found.st_mode):
         raise OSError("not a file")
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise OSError(f"has {size} bytes; at most {MOST_BYTES} are read")
-    return path.read_bytes()
+    if found.st_size > MOST_BYTES:
+        raise OSError(f"has {found.st_size} bytes; at most {MOST_BYTES} are read")
+    with path.open("rb", buffering=0) as file:
+        return file.read(found.st_size)
