@@ -70,9 +70,11 @@ def some(names: Sequence[str]) -> str:
         names: of columns, or of files.
 
     Returns:
-        The first 10, and how many more there are; of a long name both its ends.
+        The first 10, and how many more there are; of a long name both its ends. Bytes of a file's
+        name that are not in UTF-8, which no terminal shows, are escaped.
     """
-    shown = ", ".join(_both_ends(name, _LONGEST_NAME) for name in names[:_NAMES_SHOWN])
+    encoded = (name.encode("utf-8", "backslashreplace").decode() for name in names[:_NAMES_SHOWN])
+    shown = ", ".join(_both_ends(name, _LONGEST_NAME) for name in encoded)
     hidden = len(names) - _NAMES_SHOWN
     return f"{shown} and {hidden} more" if hidden > 0 else shown
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from lymphocytosis import schemas
 from lymphocytosis.errors import UserError
+from lymphocytosis.mil import training
 from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import gather_bags, pack
 from lymphocytosis.mil.prediction import load_classifiers, predict_patients
@@ -324,6 +325,38 @@ class TestStopping:
         )
         assert history["validation_balanced_accuracy"].max() < 1
         assert len(history) == 10
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+class TestOnAGPU:
+    def test_the_splits_together_are_near_each_on_the_cpu(self, cohort, mil):
+        # Without dropout, which draws other numbers there; few steps, for rounding grows.
+        settings = {"dropout": 0.0, "epochs": 1}
+        patients, bags, splits, _, history = suite_of(cohort, mil, **settings)
+        fabric = Fabric(accelerator="cuda", devices=1)
+        _, on_gpu = train_suite(bags, patients, splits, mil(**settings), 0, fabric, Progress(None))
+        np.testing.assert_allclose(on_gpu["loss"], history["loss"], rtol=1e-3)
+
+    def test_a_step_never_waits_for_the_device(self, cohort, mil, monkeypatch):
+        patients, table = cohort()
+        fabric = Fabric(accelerator="cuda", devices=1)
+        bags = gather_bags(table, patients).on(fabric.device)
+        packed, finite = training.pack, training.finite_losses
+
+        def first_step(*args):
+            batch = packed(*args)
+            torch.cuda.set_sync_debug_mode("error")
+            return batch
+
+        def after_the_last(*args):
+            torch.cuda.set_sync_debug_mode("default")
+            return finite(*args)
+
+        monkeypatch.setattr(training, "pack", first_step)
+        monkeypatch.setattr(training, "finite_losses", after_the_last)
+        monkeypatch.setattr(training, "_scores", lambda *_: {"validation_balanced_accuracy": 0.0})
+        _, history = train_classifier(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, fabric)
+        assert len(history) == mil().epochs
 
 
 def suite_of(cohort, mil, **changes):

@@ -10,7 +10,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PictureFile
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, some
 from lymphocytosis.imaging.decode import SUFFIXES
 from lymphocytosis.whole_files import naming
 
@@ -66,13 +66,13 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
             )
         if strays := [path for name in folders for path in self._strays_of_subset(name)]:
             raise UserError(
-                f"{_some(strays)}: pictures without a patient; each must stand in its patient's "
+                f"{some(strays)}: pictures without a patient; each must stand in its patient's "
                 "folder, as trainset/<patient>/<picture>."
             )
         files = [file for name in folders for file in self._files_of_subset(name)]
         if odd := [file.path for file in files if not _is_utf8(file.path)]:
             raise UserError(
-                f"{_some(odd)}: names that are not in UTF-8 can't be kept in the tables. "
+                f"{some(odd)}: names that are not in UTF-8 can't be kept in the tables. "
                 "Rename these files or folders."
             )
         if not files:
@@ -149,11 +149,6 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
 def _is_utf8(name: str) -> bool:
     # Python reads other bytes of a name as lone surrogates, which no table can hold.
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _some(paths: list[str]) -> str:
-    shown = ", ".join(path.encode("utf-8", "backslashreplace").decode() for path in paths[:5])
-    return shown + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def _read_inside(path: Path, root: Path, folder_is_inside: bool) -> bytes:

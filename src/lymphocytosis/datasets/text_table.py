@@ -1,6 +1,7 @@
 """A user's CSV, read as text, so that a refusal can quote what stands there, and in which line."""
 
 import csv
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -36,9 +37,10 @@ def read_text_table(path: Path) -> pd.DataFrame:
         if path.stat().st_size > MOST_BYTES:
             raise _too_large(path, MOST_BYTES, "bytes")
         # Before any cell is made: a single line may hold them all.
-        if path.read_bytes().count(b",") > MOST_COMMAS:
+        content = path.read_bytes()
+        if content.count(b",") > MOST_COMMAS:
             raise _too_large(path, MOST_COMMAS, "commas")
-        (_, columns), *rows = _lines(path)
+        (_, columns), *rows = _lines(content, path)
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(
             f"{path} can't be read as a comma-separated table in UTF-8: {error}"
@@ -55,11 +57,11 @@ def _too_large(path: Path, most: int, what: str) -> UserError:
     return UserError(f"{path} has more than {most} {what}: no table of patients.")
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
+def _lines(content: bytes, path: Path) -> list[tuple[int, list[str]]]:
     """Line number and cells; at least the first line, and all of its width."""
     lines: list[tuple[int, list[str]]] = []
     # utf-8-sig also takes the mark that spreadsheets put before the first name.
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         for cells in reader:
             if len(cells) > MOST_COLUMNS:

@@ -1,5 +1,7 @@
 """kedro-datasets' own datasets; but files appear whole, and a damaged one is refused plainly."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,12 +26,8 @@ class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
             UserError: the file is damaged.
         """
         path = self._get_load_path()
-        try:
+        with _telling_damage(path, "Parquet"):
             table = pandas.ParquetDataset(filepath=str(path), load_args=self._load_args).load()
-        except DatasetError as error:
-            if isinstance(error.__cause__, PermissionError):
-                raise  # that file is not damaged
-            raise _unreadable(path, "Parquet", error) from error
         return table.reset_index(drop=True)
 
     def save(self, data: Any) -> None:
@@ -48,12 +46,11 @@ class CSVDataset(pandas.CSVDataset):  # type: ignore[misc]
             UserError: the file is damaged.
         """
         path = self._get_load_path()
-        try:
-            return pandas.CSVDataset(filepath=str(path), load_args=self._load_args).load()
-        except DatasetError as error:
-            if isinstance(error.__cause__, PermissionError):
-                raise  # that file is not damaged
-            raise _unreadable(path, "CSV", error) from error
+        with _telling_damage(path, "CSV"):
+            table: pd.DataFrame = pandas.CSVDataset(
+                filepath=str(path), load_args=self._load_args
+            ).load()
+        return table
 
     def save(self, data: Any) -> None:
         """Write under a temporary name, then give the real one."""
@@ -79,9 +76,15 @@ class TextDataset(text.TextDataset):  # type: ignore[misc]
             text.TextDataset(filepath=str(path)).save(data)
 
 
-def _unreadable(path: PurePosixPath, kind: str, error: DatasetError) -> UserError:
-    reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    return UserError(
-        f"{path} can't be read as {kind}: {brief(reason)}. Remove the folder of this version to "
-        "take the one before it, or run again the pipeline that makes it."
-    )
+@contextmanager
+def _telling_damage(path: PurePosixPath, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except DatasetError as error:
+        reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        if isinstance(reason, PermissionError):
+            raise  # that file is not damaged
+        raise UserError(
+            f"{path} can't be read as {kind}: {brief(reason)}. Remove the folder of this version "
+            "to take the one before it, or run again the pipeline that makes it."
+        ) from error

@@ -199,10 +199,13 @@ def _steps(
     model.train()
     for batch in batches:
         pixels = torch.from_numpy(images[batch.numpy()])
-        views = [
-            to_unit(fabric.to_device(flip_and_turn(pixels, pretext.upright_weight, generator)))
-            for _ in range(task.views)
-        ]
+        views = []
+        for _ in range(task.views):
+            turned = flip_and_turn(pixels, pretext.upright_weight, generator)
+            if fabric.device.type == "cuda":
+                # From pinned memory a batch crosses while the GPU still computes the one before.
+                turned = turned.pin_memory()
+            views.append(to_unit(fabric.to_device(turned)))
         loss = task.loss(model, views, generator)
         optimizer.zero_grad()
         fabric.backward(loss)
