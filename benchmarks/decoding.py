@@ -74,14 +74,15 @@ def measure() -> list[Row]:
             pillow,
             "",
             divide(seconds["pillow"], seconds["simplejpeg"]),
-            "the limit of the next two; processor time; equal to the bit",
+            "the limit of the next two; processor time; equal to the bit; it differs from run to "
+            "run by where memory lies",
         ),
         Row(
             "the same with all checks of a file",
             pillow,
             "at least 1.6",
             divide(seconds["pillow"], seconds["ours"]),
-            "Pillow reads every header",
+            "the limit is the row above",
         ),
         Row(
             "decode a cohort: read, check, SHA-256, pixels; all cores",

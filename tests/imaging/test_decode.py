@@ -285,6 +285,7 @@ UNREADABLE = {
     "a TIFF that takes an hour": (tiff_of_pages(50_000), PATH, "more than one picture"),
     "a tile of two gigabytes": (tiled_tiff(GREY, 45_000), PATH, "tiles of 45000x45000 pixels"),
     "just too large a tile": (tiled_tiff(GREY, 4112), PATH, "tiles of 4112x4112 pixels"),
+    "a pair of pictures": (animation("MPO"), PATH, "more than one picture"),
     "several pages": (animation("TIFF"), "trainset/P1/cell.tiff", "more than one picture"),
 }
 

@@ -19,6 +19,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 # Pillow brings these to RGB without a loss that matters; 16- and 32-bit modes it would clip.
 CONVERTIBLE_MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")
+# The beginning of a JPEG, and what follows it 9 bytes on if nothing else does.
+JFIF, QUANTISATION = b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"\xff\xdb"
 # A file that declares more pixels than this is not opened further (a decompression bomb).
 MOST_PIXELS = 4096 * 4096
 # Each scan of a progressive JPEG goes over all pixels, and a scan of a few bytes is enough: a small
@@ -65,7 +67,7 @@ def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded
         UserError: a parameter says `refuse` for what is wrong with this file.
     """
     try:
-        picture, mode, pixels = _open(content, path)
+        mode, size, picture = _open(content, path)
     except Exception as error:
         # A broken file makes Pillow raise whatever its parsers stumble over, TypeError and
         # DecompressionBombError among them; none of it may end the run.
@@ -73,21 +75,20 @@ def decode_picture(content: bytes, path: str, image: ImageParameters) -> Decoded
     changes = []
     if mode != "RGB":
         changes.append((f"mode {mode}, not RGB", "other_mode", image.other_mode))
-    if picture.size != (image.source_size, image.source_size):
+    if size != (image.source_size, image.source_size):
         asked = f"{image.source_size}x{image.source_size}"
-        found = f"{picture.width}x{picture.height}"
-        changes.append((f"{found} pixels, not {asked}", "other_size", image.other_size))
+        changes.append((f"{size[0]}x{size[1]} pixels, not {asked}", "other_size", image.other_size))
     for reason, key, policy in changes:
         if policy == "refuse":
             raise UserError(f"{path}: {reason}; image.{key} is 'refuse'.")
         if policy == "leave_out":
             return Decoded(None, "left_out", reason)
-    if picture.mode not in ("RGB", *CONVERTIBLE_MODES):
-        return refuse_or_leave_out(f"mode {mode} has no 8-bit RGB form", path, image)
+    if isinstance(picture, Image.Image):
+        if picture.mode not in ("RGB", *CONVERTIBLE_MODES):
+            return refuse_or_leave_out(f"mode {mode} has no 8-bit RGB form", path, image)
+        picture = np.asarray(picture.convert("RGB"))
     reason = "; ".join(reason for reason, _, _ in changes)
-    if pixels is None:
-        pixels = np.asarray(picture.convert("RGB"))
-    return Decoded(_stored(pixels, image), "converted" if changes else "taken", reason)
+    return Decoded(_stored(picture, image), "converted" if changes else "taken", reason)
 
 
 def refuse_or_leave_out(reason: str, path: str, image: ImageParameters) -> Decoded:
@@ -109,10 +110,15 @@ def refuse_or_leave_out(reason: str, path: str, image: ImageParameters) -> Decod
     return Decoded(None, "left_out", reason)
 
 
-def _open(content: bytes, path: str) -> tuple[Image.Image, str, Pixels | None]:
-    """The picture, the mode it has in the file, and its pixels if Pillow need not decode them."""
+def _open(content: bytes, path: str) -> tuple[str, tuple[int, int], Image.Image | Pixels]:
+    """The mode in the file, width and height, and the picture: of a JPEG in colour its pixels."""
     if not path.lower().endswith(SUFFIXES):
         raise ValueError(f"not a picture file (expected {', '.join(SUFFIXES)})")
+    # As cameras of microscopes write them: neither a preview nor a second picture before the first.
+    if content[:11] == JFIF and content[20:22] == QUANTISATION:
+        pixels = _pixels_of_jpeg(content)
+        if pixels is not None:
+            return "RGB", (pixels.shape[1], pixels.shape[0]), pixels
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
@@ -127,12 +133,13 @@ def _open(content: bytes, path: str) -> tuple[Image.Image, str, Pixels | None]:
     if picture.format == "JPEG" and _has_more_scans(content):
         raise ValueError(f"is a JPEG of more than {MOST_SCANS} scans")
     mode = _mode_in_file(picture)
-    pixels = None
     if picture.format == "JPEG" and mode == "RGB":
-        pixels = _pixels_of_jpeg(content, picture.size)
-    if pixels is None:
-        picture.load()
-    return picture, mode, pixels
+        pixels = _pixels_of_jpeg(content)
+        # Two parsers may find two sizes in a forged file.
+        if pixels is not None and pixels.shape[1::-1] == picture.size:
+            return mode, picture.size, pixels
+    picture.load()
+    return mode, picture.size, picture
 
 
 def _check_tiles(picture: TiffImageFile, content: bytes) -> None:
@@ -157,16 +164,15 @@ def _has_more_scans(content: bytes) -> bool:
     return any(islice(START_OF_SCAN.finditer(content), MOST_SCANS, None))
 
 
-def _pixels_of_jpeg(content: bytes, size: tuple[int, int]) -> Pixels | None:
+def _pixels_of_jpeg(content: bytes) -> Pixels | None:
     """The very pixels that Pillow would give, in half its time; None where it shall decide."""
     try:
-        # Two parsers may find two sizes in a forged file; only what Pillow's checks saw is decoded.
-        height, width, *_ = simplejpeg.decode_jpeg_header(content)
-        if (width, height) == size:
-            return simplejpeg.decode_jpeg(content)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in ("YCbCr", "RGB") or height * width > MOST_PIXELS:
+            return None
+        return None if _has_more_scans(content) else simplejpeg.decode_jpeg(content)
     except Exception:
         return None  # damaged, as far as simplejpeg can tell: Pillow finds the words
-    return None
 
 
 def _mode_in_file(picture: ImageFile.ImageFile) -> str:
