@@ -21,7 +21,14 @@ from lymphocytosis.mil.training import (
     train_classifier,
     train_suite,
 )
+from lymphocytosis.mil.turns import run_in_turns
 from lymphocytosis.progress import Progress
+
+
+def train(*args):
+    [(_, result)] = run_in_turns([train_classifier(*args)], at_once=1)
+    return result
+
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
@@ -153,9 +160,7 @@ class TestOneClassifier:
     def test_it_equals_a_plain_loop(self, cohort, mil, weight_decay, signal):
         patients, table = cohort(signal=signal)
         settings = mil(epochs=12, weight_decay=weight_decay)
-        state, history = train_classifier(
-            gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
-        )
+        state, history = train(gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC)
         kept, expected = plain_training(patients, table, settings, 3)
         columns = ["loss", "train_balanced_accuracy", "validation_balanced_accuracy"]
         np.testing.assert_allclose(
@@ -180,7 +185,7 @@ class TestOneClassifier:
         bags = gather_bags(table, patients)
         # All bags are one batch, so that every epoch is one step.
         settings = mil(fusion=fusion, epochs=4, batch_size=100)
-        _, history = train_classifier(bags, TRAIN, VALIDATION, settings, 3, FABRIC)
+        _, history = train(bags, TRAIN, VALIDATION, settings, 3, FABRIC)
 
         model = build_classifier(settings, 5, 3)
         model.fit_clinical_scale(bags.clinical[:16])
@@ -212,7 +217,7 @@ class TestOneClassifier:
         size = {}
         for decay in (0.0, 1.0):
             settings = mil(weight_decay=decay, epochs=8)
-            state, _ = train_classifier(bags, TRAIN, VALIDATION, settings, 3, FABRIC)
+            state, _ = train(bags, TRAIN, VALIDATION, settings, 3, FABRIC)
             size[decay] = sum(v.square().sum() for k, v in state.items() if k.startswith("head"))
         assert size[1.0] < size[0.0]
 
@@ -220,9 +225,7 @@ class TestOneClassifier:
     def test_every_aggregator_learns_a_plain_signal(self, cohort, mil, aggregator):
         patients, table = cohort(signal=3.0)
         settings = mil(aggregator=aggregator, inputs="pictures", epochs=8)
-        state, history = train_classifier(
-            gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
-        )
+        state, history = train(gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC)
         assert history["validation_balanced_accuracy"].max() > 0.9
         assert all(value.isfinite().all() for value in state.values())
 
@@ -230,7 +233,7 @@ class TestOneClassifier:
     def test_half_precision_trains_too(self, cohort, mil, aggregator):
         patients, table = cohort()
         fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
-        state, _ = train_classifier(
+        state, _ = train(
             gather_bags(table, patients),
             TRAIN,
             VALIDATION,
@@ -242,7 +245,7 @@ class TestOneClassifier:
 
     def test_the_first_of_the_best_epochs_is_kept(self, cohort, mil):
         patients, table = cohort(signal=0.4)
-        _, history = train_classifier(
+        _, history = train(
             gather_bags(table, patients), TRAIN, VALIDATION, mil(epochs=10), 3, FABRIC
         )
         score = history["validation_balanced_accuracy"]
@@ -251,7 +254,7 @@ class TestOneClassifier:
 
     def test_the_mean_of_both_parts_may_be_monitored(self, cohort, mil):
         patients, table = cohort(signal=0.4)
-        _, history = train_classifier(
+        _, history = train(
             gather_bags(table, patients), TRAIN, VALIDATION,
             mil(epochs=10, monitor="train_and_validation"), 3, FABRIC,
         )  # fmt: skip
@@ -278,20 +281,16 @@ class TestOneClassifier:
         runs = []
         for disturbance in (1, 2):
             torch.manual_seed(disturbance)  # torch's global generator must not matter
-            runs.append(train_classifier(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, FABRIC))
+            runs.append(train(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, FABRIC))
         assert runs[0][1].equals(runs[1][1])
         assert all(torch.equal(runs[0][0][name], runs[1][0][name]) for name in runs[0][0])
 
     def test_validation_patients_never_train(self, cohort, mil):
         patients, table = cohort()
-        _, honest = train_classifier(
-            gather_bags(table, patients), TRAIN, VALIDATION, mil(), 3, FABRIC
-        )
+        _, honest = train(gather_bags(table, patients), TRAIN, VALIDATION, mil(), 3, FABRIC)
         patients.loc[VALIDATION, ["age_years", "lymphocyte_count"]] *= 2
         patients.loc[VALIDATION, "label"] = 1 - patients.loc[VALIDATION, "label"]
-        _, changed = train_classifier(
-            gather_bags(table, patients), TRAIN, VALIDATION, mil(), 3, FABRIC
-        )
+        _, changed = train(gather_bags(table, patients), TRAIN, VALIDATION, mil(), 3, FABRIC)
         epochs = min(len(honest), len(changed))  # a perfect score ends a training
         assert honest["loss"][:epochs].equals(changed["loss"][:epochs])
 
@@ -302,16 +301,14 @@ class TestOneClassifier:
         with pytest.raises(
             UserError, match=r"loss of epoch 1, batch \d+ of \d+ is nan.*mil\.learning_rate"
         ):
-            train_classifier(bags, TRAIN, VALIDATION, mil(), 3, FABRIC)
+            train(bags, TRAIN, VALIDATION, mil(), 3, FABRIC)
 
 
 class TestStopping:
     def test_training_stops_where_no_later_epoch_can_be_kept(self, cohort, mil):
         patients, table = cohort(signal=1.2)
         settings = mil(epochs=10, dropout=0.3, batch_size=12)
-        _, history = train_classifier(
-            gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
-        )
+        _, history = train(gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC)
         score = history["validation_balanced_accuracy"]
         assert 1 < len(history) < 10
         assert (score == 1).tolist() == [False] * (len(history) - 1) + [True]
@@ -320,9 +317,7 @@ class TestStopping:
     def test_training_goes_on_below_it(self, cohort, mil):
         patients, table = cohort(signal=0.6)
         settings = mil(epochs=10, dropout=0.3, batch_size=12)
-        _, history = train_classifier(
-            gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC
-        )
+        _, history = train(gather_bags(table, patients), TRAIN, VALIDATION, settings, 3, FABRIC)
         assert history["validation_balanced_accuracy"].max() < 1
         assert len(history) == 10
 
@@ -355,7 +350,7 @@ class TestOnAGPU:
         monkeypatch.setattr(training, "pack", first_step)
         monkeypatch.setattr(training, "finite_losses", after_the_last)
         monkeypatch.setattr(training, "_scores", lambda *_: {"validation_balanced_accuracy": 0.0})
-        _, history = train_classifier(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, fabric)
+        _, history = train(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, fabric)
         assert len(history) == mil().epochs
 
 
@@ -389,7 +384,7 @@ class TestBatches:
         patients["cell_count"] = 1
         bags = gather_bags(table.take(first), patients)
         # 17 patients in 3 views: 51 bags, so the last batch of five would hold one.
-        state, _ = train_classifier(bags, np.arange(17), VALIDATION, mil(), 3, FABRIC)
+        state, _ = train(bags, np.arange(17), VALIDATION, mil(), 3, FABRIC)
         assert all(value.isfinite().all() for value in state.values())
 
 
@@ -399,9 +394,7 @@ class TestSuite:
         _, bags, _, classifiers, history = suite_of(cohort, mil)
         assert torch.get_num_threads() == threads
         torch.set_num_threads(1)  # as in the suite: sums are taken in another order on two
-        alone, alone_history = train_classifier(
-            bags, np.arange(8, 24), np.arange(8), mil(), 1, FABRIC
-        )
+        alone, alone_history = train(bags, np.arange(8, 24), np.arange(8), mil(), 1, FABRIC)
         torch.set_num_threads(threads)
         assert list(classifiers["state_dicts"]) == [1, 2]
         assert all(torch.equal(v, classifiers["state_dicts"][2][k]) for k, v in alone.items())

@@ -1,13 +1,13 @@
 """Training the classifiers of a suite of splits (paper, section 3.2)."""
 
 import logging
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from lightning_fabric import Fabric
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 from torch import Tensor
@@ -19,6 +19,7 @@ from lymphocytosis.mil.bags import Bags, pack
 from lymphocytosis.mil.classifier import Output, PatientClassifier
 from lymphocytosis.mil.logistic import LogisticClassifier
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
+from lymphocytosis.mil.turns import Job, run_in_turns
 from lymphocytosis.mil.whitening import fit_whitening, whiten
 from lymphocytosis.parameters import MilParameters
 from lymphocytosis.progress import Progress
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Classifier = PatientClassifier | LogisticClassifier
+Trained = tuple[dict[str, Any], pd.DataFrame]
 
 
 def build_classifier(mil: MilParameters, in_dim: int, seed: int) -> Classifier:
@@ -48,7 +50,7 @@ def build_classifier(mil: MilParameters, in_dim: int, seed: int) -> Classifier:
 
 def fit_logistic(
     bags: Bags, train: Indices, validation: Indices, mil: MilParameters, fabric: Fabric
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> Trained:
     """Fit one logistic regression; it needs no epochs, so the validation patients choose nothing.
 
     Args:
@@ -81,7 +83,7 @@ def train_classifier(
     mil: MilParameters,
     seed: int,
     fabric: Fabric,
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> Job[Trained]:
     """Train one classifier and keep the epoch that does best on the validation patients.
 
     All views of a patient are bags of their own, in training and in validation. Training ends
@@ -94,6 +96,9 @@ def train_classifier(
         mil: the block `mil` of the parameters.
         seed: of weights, dropout and the order of bags.
         fabric: device and precision.
+
+    Yields:
+        Nothing, after each epoch but the last: other trainings may take their turn.
 
     Returns:
         The kept state dict, on the CPU; and a row an epoch: epoch, loss, train_balanced_accuracy
@@ -133,6 +138,8 @@ def train_classifier(
         history.append({"epoch": epoch} | scores | {"learning_rate": rate})
         if best_score == 1:
             break
+        if epoch < mil.epochs:
+            yield
     table = pd.DataFrame(history)
     return best_state, table.assign(kept=table["epoch"] == best_epoch)
 
@@ -291,6 +298,19 @@ def balanced_accuracy(label: Indices, probability: Floats, threshold: str) -> fl
     return float(balanced_accuracy_score(label, probability >= at))
 
 
+def _in_stream(job: Job[Trained], fabric: Fabric) -> Job[Trained]:
+    """Give a job a stream of its own on the GPU, on whichever thread its turns are."""
+    stream = torch.cuda.Stream(fabric.device)
+    while True:
+        with torch.cuda.stream(stream):
+            try:
+                next(job)
+            except StopIteration as end:
+                result: Trained = end.value
+                return result
+        yield
+
+
 def train_suite(
     bags: Bags,
     patients: pd.DataFrame,
@@ -302,7 +322,7 @@ def train_suite(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train one classifier for each split; after a kill, go on with those that are not finished.
 
-    On a CPU the splits are trained side by side, one thread each: matrices of this size keep one
+    On a CPU the splits are trained side by side, each on one thread: matrices of this size keep one
     thread busier than two. So the result does not depend on the number of cores. On a GPU all
     splits are trained at once, each in a stream of its own; the bags are there once, and only the
     end of an epoch waits for the device.
@@ -332,32 +352,34 @@ def train_suite(
     threads = torch.get_num_threads()
     on_gpu = fabric.device.type == "cuda"
 
-    def train_one(place: int, split: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    def train_one(place: int, split: int) -> Job[Trained]:
         state, history = progress.values(f"split-{split}"), progress.table(f"split-{split}")
         if state is not None and history is not None:
             logger.info("split %s was finished before", split)
             return state, history
-        if not on_gpu:
-            torch.set_num_threads(1)
         train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
-        with torch.cuda.stream(torch.cuda.Stream(fabric.device) if on_gpu else None):
-            if mil.classifier == "logistic":
-                state, history = fit_logistic(bags, train, validation, mil, fabric)
-            else:
-                own_seed = seed + place
-                state, history = train_classifier(bags, train, validation, mil, own_seed, fabric)
+        if mil.classifier == "logistic":
+            state, history = fit_logistic(bags, train, validation, mil, fabric)
+        else:
+            epochs = train_classifier(bags, train, validation, mil, seed + place, fabric)
+            state, history = yield from epochs
         progress.save_table(f"split-{split}", history)
         progress.save_values(f"split-{split}", state)
         return state, history
 
-    at_once = len(numbers) if on_gpu else threads
-    side_by_side = Parallel(at_once, prefer="threads", return_as="generator")
+    jobs = [train_one(*asked) for asked in enumerate(numbers)]
+    if on_gpu:
+        jobs = [_in_stream(job, fabric) for job in jobs]
+        results = run_in_turns(jobs, at_once=len(jobs))
+    else:
+        results = run_in_turns(jobs, threads, initializer=partial(torch.set_num_threads, 1))
+    trained: dict[int, Trained] = {}
     try:
-        results = side_by_side(delayed(train_one)(*asked) for asked in enumerate(numbers))
-        bar = tqdm(results, "splits", total=len(numbers), leave=False, disable=None)
-        trained = dict(zip(numbers, bar, strict=True))
+        for place, result in tqdm(results, "splits", len(jobs), leave=False, disable=None):
+            trained[numbers[place]] = result
     finally:
         torch.set_num_threads(threads)
+    trained = dict(sorted(trained.items()))
     for split, (_, history) in trained.items():
         kept = history[history["kept"]].iloc[0]
         logger.info(
