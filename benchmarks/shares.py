@@ -1,11 +1,10 @@
-"""Show where the time goes in what misses its goal: training a classifier, decoding a picture.
+"""Show where the time goes in training a classifier and in decoding a picture.
 
 Run: python -m benchmarks.shares
 """
 
 from collections.abc import Callable
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -13,14 +12,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
 from torch.profiler import profile
 
 from benchmarks import classifiers, decoding
 from benchmarks.side_by_side import time_in_turn
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
-from lymphocytosis.imaging.decode import FORMATS, decode_picture
+from lymphocytosis.imaging.decode import decode_picture
 from lymphocytosis.mil.training import train_classifier
 from lymphocytosis.simulation.cohort import simulate_cohort
 
@@ -77,9 +75,6 @@ def of_decoding() -> dict[str, float]:
         {
             "whole": each(lambda content: decode_picture(content, "cell.jpg", decoding.IMAGE)),
             "the pixels, by simplejpeg": each(simplejpeg.decode_jpeg),
-            "Pillow's reading of the header": each(
-                lambda content: Image.open(BytesIO(content), formats=FORMATS)
-            ),
             "simplejpeg's reading of the header": each(simplejpeg.decode_jpeg_header),
             "(SHA-256, beside it)": each(lambda content: sha256(content).digest()),
         },
