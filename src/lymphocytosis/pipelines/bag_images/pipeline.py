@@ -42,9 +42,10 @@ def create_pipeline() -> Pipeline:
                     "progress",
                 ],
                 outputs=["classifiers", "history"],
+                name="train_picture_classifiers",
                 tags="gpu",
             ),
-            node(plot_history, inputs="history", outputs="history_plot"),
+            node(plot_history, inputs="history", outputs="history_plot", name="plot_history"),
             node(
                 predict_from_pictures,
                 inputs=[
@@ -57,6 +58,7 @@ def create_pipeline() -> Pipeline:
                     "params:compute",
                 ],
                 outputs=["predictions", "out_of_fold", "cell_weights"],
+                name="predict_from_pictures",
                 tags="gpu",
             ),
             node(
@@ -68,13 +70,19 @@ def create_pipeline() -> Pipeline:
             node(
                 average_predictions, inputs="statistics", outputs="avg", name="average_predictions"
             ),
-            node(apply_sa_rule, inputs=["statistics", "params:ensemble"], outputs="sa"),
+            node(
+                apply_sa_rule,
+                inputs=["statistics", "params:ensemble"],
+                outputs="sa",
+                name="apply_sa_rule",
+            ),
             node(make_submission, inputs="avg", outputs="submission_avg", name="submit_avg"),
             node(make_submission, inputs="sa", outputs="submission_sa", name="submit_sa"),
             node(
                 tabulate_bag_images,
                 inputs=["patients", "avg", "sa", "out_of_fold", "params:ensemble"],
                 outputs="bag_images_results",
+                name="tabulate_bag_images",
             ),
         ],
         namespace="pictures",

@@ -14,6 +14,7 @@ def create_pipeline() -> Pipeline:
                 choose_recipes,
                 inputs=["evaluated_runs", "patients", "evaluation_folds"],
                 outputs=["chosen_predictions", "choices"],
+                name="choose_recipes",
             ),
             node(
                 join_predictions,
@@ -30,6 +31,7 @@ def create_pipeline() -> Pipeline:
                 measure_choice,
                 inputs=["choice_predictions", "choices", "params:evaluation"],
                 outputs=["choice_evaluation", "choice_summary"],
+                name="measure_choice",
             ),
         ],
         tags="choose",

@@ -23,6 +23,7 @@ def share_splits() -> Pipeline:
                 make_splits,
                 inputs=["patients", "supplied_splits", "params:splits", "params:seed"],
                 outputs="splits",
+                name="make_splits",
             )
         ],
         tags=["classify", "bag_images"],
@@ -44,9 +45,10 @@ def _one_size(size: str) -> Pipeline:
                     "progress",
                 ],
                 outputs=["classifiers", "history"],
+                name="train_classifiers",
                 tags="gpu",
             ),
-            node(plot_history, inputs="history", outputs="history_plot"),
+            node(plot_history, inputs="history", outputs="history_plot", name="plot_history"),
         ],
         namespace=size,
         inputs={

@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
                     "embed_progress",
                 ],
                 outputs="embeddings",
+                name="embed_cells",
                 tags="gpu",
             )
         ],

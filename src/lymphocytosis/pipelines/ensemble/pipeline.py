@@ -30,6 +30,7 @@ def create_pipeline() -> Pipeline:
                     "params:ensemble",
                 ],
                 outputs="results",
+                name="tabulate_results",
             )
         ],
         tags="ensemble",
@@ -45,6 +46,7 @@ def _one_size(size: str) -> Pipeline:
                 predict,
                 inputs=["classifiers", "size_embeddings", "patients", "splits", "params:compute"],
                 outputs=["predictions", "out_of_fold", "cell_weights"],
+                name="predict",
                 tags="gpu",
             ),
             node(
@@ -56,7 +58,12 @@ def _one_size(size: str) -> Pipeline:
             node(
                 average_predictions, inputs="statistics", outputs="avg", name="average_predictions"
             ),
-            node(apply_sa_rule, inputs=["statistics", "params:ensemble"], outputs="sa"),
+            node(
+                apply_sa_rule,
+                inputs=["statistics", "params:ensemble"],
+                outputs="sa",
+                name="apply_sa_rule",
+            ),
             node(make_submission, inputs="avg", outputs="submission_avg", name="submit_avg"),
             node(make_submission, inputs="sa", outputs="submission_sa", name="submit_sa"),
         ],

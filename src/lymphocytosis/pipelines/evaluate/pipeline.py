@@ -22,6 +22,7 @@ def create_pipeline() -> Pipeline:
                 make_folds,
                 inputs=["patients", "supplied_folds", "params:evaluation"],
                 outputs="evaluation_folds",
+                name="make_folds",
             ),
             node(
                 predict_by_controls,
@@ -32,6 +33,7 @@ def create_pipeline() -> Pipeline:
                     "params:evaluation",
                 ],
                 outputs="control_predictions",
+                name="predict_by_controls",
             ),
             node(
                 predict_by_classifiers,
@@ -52,6 +54,7 @@ def create_pipeline() -> Pipeline:
                     "evaluation_progress",
                 ],
                 outputs="classifier_predictions",
+                name="predict_by_classifiers",
                 tags="gpu",
             ),
             node(
@@ -63,6 +66,7 @@ def create_pipeline() -> Pipeline:
                     "params:evaluation",
                 ],
                 outputs="nested_predictions",
+                name="join_predictions",
             ),
             node(
                 measure_evidence,
@@ -74,18 +78,26 @@ def create_pipeline() -> Pipeline:
                     "params:evaluation",
                 ],
                 outputs=["evaluation", "evaluation_summary"],
+                name="measure_evidence",
             ),
             node(
                 plot_curves,
                 inputs=["nested_predictions", "params:evaluation"],
                 outputs="evaluation_curves",
+                name="plot_curves",
             ),
             node(
                 plot_calibration,
                 inputs=["nested_predictions", "params:evaluation"],
                 outputs="evaluation_calibration",
+                name="plot_calibration",
             ),
-            node(plot_differences, inputs="evaluation", outputs="evaluation_differences"),
+            node(
+                plot_differences,
+                inputs="evaluation",
+                outputs="evaluation_differences",
+                name="plot_differences",
+            ),
         ],
         tags="evaluate",
     )

@@ -14,16 +14,19 @@ def create_pipeline() -> Pipeline:
                 # The folder comes first: where there is none, that is what must be said.
                 inputs=["cohort_pictures", "clinical_annotation", "params:clinical"],
                 outputs=["registered_patients", "clinical_warnings"],
+                name="read_clinical_table",
             ),
             node(
                 decode_cells,
                 inputs=["cohort_pictures", "registered_patients", "params:image"],
                 outputs="cell_images",
+                name="decode_cells",
             ),
             node(
                 tabulate_cells,
                 inputs=["cell_images", "registered_patients", "clinical_warnings"],
                 outputs=["patients", "cells", "ingest_report"],
+                name="tabulate_cells",
             ),
         ],
         tags="ingest",

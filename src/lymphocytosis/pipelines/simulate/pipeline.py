@@ -14,11 +14,13 @@ def create_pipeline() -> Pipeline:
                 inputs="params:simulation",
                 # The pictures come first: they refuse to be written over a real cohort.
                 outputs=["cohort_pictures", "clinical_annotation"],
+                name="draw_cohort",
             ),
             node(
                 draw_contact_sheet,
                 inputs=["cohort_pictures", "clinical_annotation"],
                 outputs="contact_sheet",
+                name="draw_contact_sheet",
             ),
         ],
         tags="simulate",
