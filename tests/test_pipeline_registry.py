@@ -1,4 +1,4 @@
-"""The pipelines as they are registered: what their nodes are called."""
+"""The pipelines as they are registered: what their nodes are called, and how they are grouped."""
 
 from collections import defaultdict
 
@@ -31,3 +31,14 @@ class TestNodeNames:
             assert {n.name for n in made.filter(from_nodes=[name]).nodes} == after[name]
             before = {other for other in after if name in after[other]}
             assert {n.name for n in made.filter(to_nodes=[name]).nodes} == before
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_nodes_are_grouped_by_the_pipeline_that_they_belong_to(pipeline):
+    groups = {node.namespace.split(".")[0] for node in PIPELINES[pipeline].nodes}
+    assert groups <= PIPELINES.keys()
+    assert pipeline in groups or pipeline == "__default__"
+
+
+def test_no_group_renames_a_dataset():
+    assert not [entry for made in PIPELINES.values() for entry in made.datasets() if "." in entry]

@@ -201,7 +201,7 @@ class TestEnvironments:
             with KedroSession.create(PROJECT, env=env) as session:
                 session.load_context()
                 names = {node.name for node in pipelines["__default__"].nodes}
-            assert ("draw_cohort" in names) == simulates
+            assert ("simulate.draw_cohort" in names) == simulates
 
     def test_without_test_labels_the_table_says_so(self, tmp_path):
         hidden = {**TINY["simulation"], "test_labels": "hidden"}
@@ -228,10 +228,10 @@ def test_every_node_is_tagged_with_its_pipeline_and_gpu_work_with_gpu():
         assert all(name in node.tags for node in pipelines[name].nodes)
     gpu = {node.name for node in pipelines["__default__"].nodes if "gpu" in node.tags}
     assert gpu == {
-        "pretrain_encoder",
-        "embed_cells",
-        "large.train_classifiers",
-        "small.train_classifiers",
-        "large.predict",
-        "small.predict",
+        "ssl_pretrain.pretrain_encoder",
+        "embed.embed_cells",
+        "classify.large.train_classifiers",
+        "classify.small.train_classifiers",
+        "ensemble.large.predict",
+        "ensemble.small.predict",
     }

@@ -39,10 +39,15 @@ def select_size(size: str) -> Pipeline:
     """
     select = update_wrapper(partial(select_embedding, size=size), select_embedding)
     return pipeline(
-        [node(select, inputs="embeddings", outputs="size_embeddings", name="select_embedding")],
-        namespace=size,
-        inputs="embeddings",
-        outputs={"size_embeddings": f"{size}_embeddings"},
+        [
+            node(
+                select,
+                inputs="embeddings",
+                outputs=f"{size}_embeddings",
+                name=f"select_{size}_embedding",
+                namespace="embed",
+            )
+        ],
         tags=["classify", "ensemble"],
     )
 

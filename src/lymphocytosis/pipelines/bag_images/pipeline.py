@@ -85,7 +85,7 @@ def create_pipeline() -> Pipeline:
                 name="tabulate_bag_images",
             ),
         ],
-        namespace="pictures",
+        namespace="bag_images",
         inputs={name: name for name in ("cell_images", "cells", "patients", "splits")}
         | {"progress": "pictures_progress"},
         outputs={name: f"pictures_{name}" for name in _MADE}

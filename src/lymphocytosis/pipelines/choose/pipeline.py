@@ -34,5 +34,7 @@ def create_pipeline() -> Pipeline:
                 name="measure_choice",
             ),
         ],
+        namespace="choose",
+        prefix_datasets_with_namespace=False,
         tags="choose",
     )

@@ -24,6 +24,7 @@ def share_splits() -> Pipeline:
                 inputs=["patients", "supplied_splits", "params:splits", "params:seed"],
                 outputs="splits",
                 name="make_splits",
+                namespace="classify",
             )
         ],
         tags=["classify", "bag_images"],
@@ -50,7 +51,7 @@ def _one_size(size: str) -> Pipeline:
             ),
             node(plot_history, inputs="history", outputs="history_plot", name="plot_history"),
         ],
-        namespace=size,
+        namespace=f"classify.{size}",
         inputs={
             "size_embeddings": f"{size}_embeddings",
             "patients": "patients",

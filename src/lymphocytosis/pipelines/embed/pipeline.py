@@ -24,5 +24,7 @@ def create_pipeline() -> Pipeline:
                 tags="gpu",
             )
         ],
+        namespace="embed",
+        prefix_datasets_with_namespace=False,
         tags="embed",
     )

@@ -33,6 +33,8 @@ def create_pipeline() -> Pipeline:
                 name="tabulate_results",
             )
         ],
+        namespace="ensemble",
+        prefix_datasets_with_namespace=False,
         tags="ensemble",
     )
     return sum((_one_size(size) for size in SIZES), start=results)
@@ -67,7 +69,7 @@ def _one_size(size: str) -> Pipeline:
             node(make_submission, inputs="avg", outputs="submission_avg", name="submit_avg"),
             node(make_submission, inputs="sa", outputs="submission_sa", name="submit_sa"),
         ],
-        namespace=size,
+        namespace=f"ensemble.{size}",
         inputs={
             "classifiers": f"{size}_classifiers",
             "size_embeddings": f"{size}_embeddings",

@@ -99,5 +99,7 @@ def create_pipeline() -> Pipeline:
                 name="plot_differences",
             ),
         ],
+        namespace="evaluate",
+        prefix_datasets_with_namespace=False,
         tags="evaluate",
     )

@@ -29,5 +29,7 @@ def create_pipeline() -> Pipeline:
                 name="tabulate_cells",
             ),
         ],
+        namespace="ingest",
+        prefix_datasets_with_namespace=False,
         tags="ingest",
     )

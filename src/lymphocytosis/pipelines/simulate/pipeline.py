@@ -23,5 +23,7 @@ def create_pipeline() -> Pipeline:
                 name="draw_contact_sheet",
             ),
         ],
+        namespace="simulate",
+        prefix_datasets_with_namespace=False,
         tags="simulate",
     )

@@ -42,5 +42,7 @@ def create_pipeline() -> Pipeline:
                 name="plot_pretrain_history",
             ),
         ],
+        namespace="ssl_pretrain",
+        prefix_datasets_with_namespace=False,
         tags="ssl_pretrain",
     )
