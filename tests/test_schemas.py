@@ -12,7 +12,7 @@ from kedro.validation.exceptions import DataValidationError
 from pandera.pandas import DataFrameSchema
 
 from lymphocytosis import schemas
-from lymphocytosis.hooks import ProjectHooks
+from lymphocytosis.hooks.project import ProjectHooks
 
 PROJECT = Path(__file__).parents[1]
 CATALOG = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())

@@ -20,7 +20,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     Returns:
         The pipelines by name. `__default__` takes a cohort from its pictures to the results
-        table; hooks.py lets it begin with `simulate` in the demo environment.
+        table; hooks/project.py lets it begin with `simulate` in the demo environment.
     """
     method = {
         "ingest": ingest.create_pipeline(),
@@ -32,7 +32,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     return {
         "__default__": sum(method.values(), start=Pipeline([])),
         "simulate": simulate.create_pipeline(),
-        # Before the others: of an entry's makers, hooks.py names the last, for splits `classify`.
+        # Before the others: of an entry's makers, hooks/inputs.py names the last: for splits,
+        # `classify`.
         "bag_images": bag_images.create_pipeline(),
         **method,
         "evaluate": evaluate.create_pipeline(),

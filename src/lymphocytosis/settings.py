@@ -1,6 +1,6 @@
 """Kedro's settings of this project."""
 
-from lymphocytosis.hooks import ProjectHooks
+from lymphocytosis.hooks.project import ProjectHooks
 
 HOOKS = (ProjectHooks(),)
 # An environment changes single values of a block and leaves the others.

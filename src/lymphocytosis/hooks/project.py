@@ -1,0 +1,82 @@
+"""What happens around a run, in its order; each job has a file of its own beside this one."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog, DatasetError
+from kedro.pipeline import Pipeline
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.hooks.inputs import check_encoder, check_inputs
+from lymphocytosis.hooks.parameters import read_parameters
+from lymphocytosis.hooks.refusals import plainly, refusal
+from lymphocytosis.hooks.workspace import lock_workspace
+from lymphocytosis.parameters import Parameters
+from lymphocytosis.terminal import make_log_harmless
+
+logger = logging.getLogger(__name__)
+
+
+class ProjectHooks:
+    """The project's hooks."""
+
+    parameters: Parameters
+    lock: FileLock
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check every parameter; in the demo environment, let the default run simulate first."""
+        # Here, for Kedro allows no filters of ours in logging.yml.
+        make_log_harmless()
+        self.parameters = read_parameters(context)
+        if context.env == "demo":
+            # The registry is not told the environment, so the default pipeline is widened here.
+            pipelines["__default__"] = pipelines["simulate"] + pipelines["__default__"]
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Refuse, before any work, what can't be had: inputs, an encoder, its weights, a device."""
+        try:
+            check_inputs(pipeline, catalog)
+            # Without the pictures the first node says so at once, and no weights need be fetched.
+            waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
+            if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
+                check_encoder(pipeline, self.parameters)
+        except (UserError, DatasetError) as error:
+            raise refusal(plainly(error, catalog) or str(error)) from error
+        if hasattr(self, "lock"):
+            self.lock.release()  # a notebook's run that was interrupted does not keep out the next
+        self.lock = lock_workspace(Path(self.parameters.workspace))
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Say where the run's files are; its finished parts are not needed any more."""
+        for entry in pipeline.inputs():
+            if entry.endswith("_progress"):
+                try:
+                    catalog.load(entry).clear()
+                except OSError as error:
+                    # All is saved; and what stays is told from other work by its note.
+                    logger.warning("unfinished work can't be removed: %s", error)
+        logger.info(
+            "done: tables and figures are under %s/08_reporting, all else under %s, "
+            "each in a folder named %s",
+            self.parameters.workspace,
+            self.parameters.workspace,
+            run_params["run_id"],
+        )
+        self.lock.release()
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception, catalog: DataCatalog) -> None:
+        """Show an error that the user can mend by its message alone, without a traceback."""
+        self.lock.release()
+        if message := plainly(error, catalog):
+            raise refusal(message) from error

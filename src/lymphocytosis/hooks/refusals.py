@@ -1,0 +1,61 @@
+"""What a user can mend, told by its message alone: one plain line, never a traceback."""
+
+import errno
+
+import click
+from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.validation.exceptions import DataValidationError
+
+from lymphocytosis.errors import UserError, causes, listed
+from lymphocytosis.terminal import harmless
+
+# A disk that is full, or takes no files at all, or none so large.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_RIGHTS = {errno.EACCES, errno.EPERM}
+
+
+def refusal(message: str) -> click.ClickException:
+    """What Kedro's command line shows as a message alone, without a traceback."""
+    return click.ClickException(harmless(message))
+
+
+def plainly(error: Exception, catalog: DataCatalog) -> str | None:
+    """What the user can mend, by its message alone; None where that is not known."""
+    for cause in causes(error):
+        if isinstance(cause, UserError):
+            return str(cause)
+        if isinstance(cause, DataValidationError):
+            return _refused_table(cause, catalog)
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            return (
+                f"The disk does not take what the run writes: {cause}. What was saved before "
+                "is whole. Make room, or give another workspace by --params=workspace=...; "
+                "in the same one, the same command goes on from what is finished."
+            )
+        if isinstance(cause, OSError) and cause.errno in _RIGHTS:
+            return (
+                f"The run may not read or write a file: {cause}. What was saved before is whole. "
+                "Have it run with the rights it needs, or give other places by "
+                "--params=cohort_dir=...,workspace=..."
+            )
+    return None
+
+
+def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
+    """Say which table is refused, and each fault by row and column; Kedro tells no rows."""
+    from pandera.errors import SchemaErrors
+
+    from lymphocytosis.schemas import faults_of
+
+    name = error.dataset_name or ""
+    if not isinstance(error.__cause__, SchemaErrors):
+        return str(error)
+    faults = listed(faults_of(error.__cause__))
+    table = catalog.get(name)
+    if error.mode == "save" or not isinstance(table, AbstractVersionedDataset):
+        return f"The table {name} is not saved, for it is not as it must be: {faults}"
+    return (
+        f"The table {name} ({table._get_load_path()}) can't be used: {faults}\n"
+        "If it was edited, remove the folder of this version to take the one before it, or run "
+        "again the pipeline that makes it."
+    )

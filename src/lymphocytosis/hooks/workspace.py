@@ -1,0 +1,36 @@
+"""The workspace: one run at a time, and cleared up after one that was killed."""
+
+import os
+import platform
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lymphocytosis.hooks.refusals import refusal
+from lymphocytosis.whole_files import remove_parts
+
+
+def lock_workspace(workspace: Path) -> FileLock:
+    """Keep other runs out of the workspace; clear up after one that was killed."""
+    note = workspace / ".run.txt"
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(workspace / ".run.lock")
+        lock.acquire(blocking=False)
+        # The system frees the lock of a process that was killed; its temporary files are left.
+        remove_parts(workspace)
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        note.write_text(f"process {os.getpid()} on {platform.node()}, since {since}")
+    except Timeout:
+        by = note.read_text() if note.exists() else "it has just begun"
+        raise refusal(
+            f"Another run is at work in {workspace}: {by}. Wait until it ends, or "
+            "give this one a workspace of its own by --params=workspace=..."
+        ) from None
+    except OSError as error:
+        raise refusal(
+            f"The workspace {workspace} can't be written to: {error}. Give another one by "
+            "--params=workspace=..."
+        ) from error
+    return lock

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import click
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def parameters_in(tmp_path):
+    """A function that reads the project's configuration with a parameters file of the user's.
+
+    Or with a file of another name.
+    """
+
+    def read(text, name="parameters.yml"):
+        for env in ("base", "local"):
+            (tmp_path / env).mkdir()
+        for path in (PROJECT / "conf/base").iterdir():
+            (tmp_path / "base" / path.name).write_bytes(path.read_bytes())
+        (tmp_path / "local" / name).write_text(text)
+        bootstrap_project(PROJECT)
+        with KedroSession.create(PROJECT, conf_source=str(tmp_path)) as session:
+            return session.load_context().params
+
+    return read
+
+
+def test_a_users_file_changes_one_value_of_a_block_and_leaves_the_others(parameters_in):
+    parameters = parameters_in("pretext:\n  epochs: 7\n")
+    assert parameters["pretext"].epochs == 7
+    assert parameters["pretext"].batch_size == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: [1,\nmil: {", r"can't be read: Invalid YAML"),
+        ("seed: 1\nseed: 2\n", r"(?s)can't be read: .*duplicate key seed"),
+        ("seed: ${globals:nope}\n", r"can't be read: Globals key 'nope' not found"),
+        ("- 1\n- 2\n", r"can't be read"),
+        ("sede: 1\n", r"sede: no such parameter"),
+    ],
+)
+def test_a_file_that_cant_be_used_is_refused_in_one_message(parameters_in, text, message):
+    with pytest.raises(click.ClickException, match=message):
+        parameters_in(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cells: [1,\nmil: {", r"catalog.yml can't be read: Invalid YAML"),
+        (
+            "cells: {type: MemoryDataset}\ncells: 2\n",
+            r"(?s)catalog.yml can't .*duplicate key cells",
+        ),
+        ("cells: ${globals:nope}\n", r"catalog.yml can't be read: Globals key 'nope' not found"),
+        ("- 1\n- 2\n", r"catalog.yml can't be read"),
+    ],
+)
+def test_a_catalog_that_cant_be_read_is_refused_in_one_message(parameters_in, text, message):
+    with pytest.raises(click.ClickException, match=message):
+        parameters_in(text, "catalog.yml")
+
+
+def test_a_file_that_holds_code_is_refused_and_the_code_never_run(parameters_in, tmp_path):
+    code = f"seed: !!python/object/apply:os.mkdir ['{tmp_path / 'owned'}']\n"
+    with pytest.raises(click.ClickException, match=r"(?s)can't be read: .*python/object/apply"):
+        parameters_in(code)
+    assert not (tmp_path / "owned").exists()

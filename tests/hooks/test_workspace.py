@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import click
+import pytest
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline, node
+
+from lymphocytosis.datasets.progress import ProgressDataset
+from lymphocytosis.hooks.project import ProjectHooks
+from lymphocytosis.progress import Progress
+
+
+class TestOneRunAWorkspace:
+    @pytest.fixture
+    def runs(self, tmp_path):
+        """A function that brings the hooks of a run to its start, all in one workspace."""
+
+        def start():
+            hooks = ProjectHooks()
+            hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
+            hooks.before_pipeline_run(Pipeline([]), DataCatalog())
+            return hooks
+
+        return start
+
+    def test_the_second_is_told_of_the_first(self, runs):
+        first = runs()
+        told = rf"Another run is at work in .*out: process {os.getpid()} on .+, since \d{{4}}-"
+        with pytest.raises(click.ClickException, match=told):
+            runs()
+        first.after_pipeline_run({"run_id": "1"}, Pipeline([]), DataCatalog())
+        runs().on_pipeline_error(ValueError(), DataCatalog())
+        runs().lock.release()
+
+    def test_a_killed_one_is_no_obstacle_and_is_cleared_up_after(self, runs, tmp_path):
+        killed = (
+            "import os, pathlib; from lymphocytosis.hooks.workspace import lock_workspace;"
+            f"lock = lock_workspace(pathlib.Path({str(tmp_path / 'out')!r})); "
+            "os.kill(os.getpid(), 9)"
+        )
+        subprocess.run([sys.executable, "-c", killed], check=False)
+        left = tmp_path / "out/06_models/.large.pt.7.part"
+        left.parent.mkdir()
+        left.touch()
+        assert (tmp_path / "out/.run.lock").exists()
+        runs().lock.release()
+        assert not left.exists()
+
+    def test_a_workspace_that_can_not_be_written_to_is_refused(self, runs, tmp_path):
+        (tmp_path / "out").touch()
+        with pytest.raises(click.ClickException, match=r"workspace .*out can't be written to"):
+            runs()
+
+
+class TestEndedWell:
+    def test_only_what_this_run_used_is_cleared(self, tmp_path):
+        made = {name: Progress(tmp_path / name) for name in ("embed", "large")}
+        for progress in made.values():
+            progress.save_values("part", {})
+        hooks = ProjectHooks()
+        hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
+        catalog = DataCatalog(
+            {f"{name}_progress": ProgressDataset(filepath=str(tmp_path / name)) for name in made}
+        )
+        embed = Pipeline([node(lambda progress: 1, "embed_progress", "made")])
+        hooks.before_pipeline_run(embed, catalog)
+        hooks.after_pipeline_run({"run_id": "1"}, embed, catalog)
+        assert made["embed"].values("part") is None
+        assert made["large"].values("part") == {}
