@@ -1,9 +1,11 @@
 """Embedding: end to end against the bare forward, and ONNX Runtime against torch."""
 
 import itertools
+import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -29,26 +31,37 @@ VIEWS = ["original", "horizontal", "vertical"]
 SIDE, PICTURES, BATCH, TURNS = 112, 704, 32, 5  # two shards
 
 
-@torch.inference_mode()
 def measure() -> list[Row]:
-    """Embed random pictures."""
+    """Embed random pictures by a small encoder."""
+    return embed_rows(ENCODER, SIDE, PICTURES, BATCH)
+
+
+@torch.inference_mode()
+def embed_rows(
+    encoder: EncoderParameters,
+    side: int,
+    pictures: int,
+    batch: int,
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+) -> list[Row]:
+    """Embed random pictures end to end, and by the bare forward."""
     compute = ComputeParameters(
-        accelerator="auto", precision="32-true", embed_batch_size=BATCH, embed_backend="onnx"
+        accelerator="auto", precision=precision, embed_batch_size=batch, embed_backend="onnx"
     )
     fabric = start_fabric(compute)
-    drawn = np.random.default_rng(0).integers(0, 256, (PICTURES, SIDE, SIDE, 3), dtype=np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 256, (pictures, side, side, 3), dtype=np.uint8)
     # Two of the same: to be run fast, an embedder's weights are laid out anew.
-    embedder, plain = (build_autoencoder(ENCODER, SIDE, 0).eval() for _ in range(2))
-    rows = np.arange(PICTURES)
+    embedder, plain = (build_autoencoder(encoder, side, 0).eval() for _ in range(2))
+    rows = np.arange(pictures)
     ids = pd.DataFrame({"patient_id": "P", "image_id": [f"{i:06d}.jpg" for i in rows]})
-    resident = fabric.to_device(torch.from_numpy(np.concatenate([drawn[:BATCH]] * len(VIEWS))))
+    resident = fabric.to_device(torch.from_numpy(np.concatenate([drawn[:batch]] * len(VIEWS))))
     start = time.perf_counter()
     fast = fastest_embed(embedder, resident, compute, fabric)
     chosen = time.perf_counter() - start
     plain = fabric.to_device(plain)
 
     def forward() -> None:
-        for _ in range(PICTURES // BATCH):
+        for _ in range(pictures // batch):
             fast(resident)[0].sum().item()
 
     def once() -> None:
@@ -83,7 +96,8 @@ def measure() -> list[Row]:
     far = float((fast(resident)[0] - plain.embed(to_unit(resident))[0]).abs().max())
     far /= float(plain.embed(to_unit(resident))[0].abs().max())
     runner = "torch" if fabric.device.type == "cuda" else f"ONNX Runtime {onnxruntime.__version__}"
-    what = f"{ENCODER.name}, {SIDE} pixels, batches of {BATCH} x 3 views"
+    rate = pictures * len(VIEWS) / statistics.median(seconds["end to end"])
+    what = f"{encoder.name}, {side} pixels, batches of {batch} x 3 views, {precision}"
     return [
         Row(
             f"embed, end to end: read from the store, three views, {runner}, Parquet",
@@ -91,7 +105,7 @@ def measure() -> list[Row]:
             "at least 0.97 (GPU: 0.90)",
             divide(seconds["forward"], seconds["end to end"]),
             f"{what}; pictures are decoded once, by ingest; choosing how to run the encoder comes "
-            f"on top, once a run: {chosen:.0f} s",
+            f"on top, once a run: {chosen:.0f} s; {rate:,.0f} views a second",
         ),
         Row(
             f"embed: {runner}",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image
 
@@ -15,6 +16,15 @@ from lymphocytosis.progress import Progress
 # Machines that run tests are slow at times; an example that takes long is no fault.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    if needing and not torch.cuda.is_available():
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="torch sees no GPU here"))
+
 
 SIZE = 40  # side of the pictures that `picture` makes
 COLUMNS = ("", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")

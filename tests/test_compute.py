@@ -22,6 +22,6 @@ def test_without_a_gpu_the_cpu_is_used_unless_a_gpu_is_asked_for(monkeypatch, ac
         assert start_fabric(compute(accelerator)).device == torch.device("cpu")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@pytest.mark.gpu
 def test_auto_takes_the_gpu():
     assert start_fabric(compute("auto")).device.type == "cuda"

@@ -41,6 +41,20 @@ def test_upright_is_drawn_as_often_as_its_weight_says():
     assert abs(share - 4 / 6) < 5 * np.sqrt(2 / 9 / 4000)
 
 
+def test_each_picture_is_its_flips_and_then_its_turns():
+    batch = torch.randint(0, 256, (200, 4, 4, 3), dtype=torch.uint8)
+    changed = flip_and_turn(batch, 2.0, torch.Generator().manual_seed(5))
+    draws = torch.Generator().manual_seed(5)
+    weights = torch.tensor([2.0, 1.0, 1.0, 1.0])
+    turns = torch.multinomial(weights, 200, replacement=True, generator=draws)
+    flips = torch.randint(0, 2, (200, 2), generator=draws)
+    for picture, k, (across, down), found in zip(batch, turns, flips, changed, strict=True):
+        expected = picture.numpy()
+        expected = np.fliplr(expected) if across else expected
+        expected = np.flipud(expected) if down else expected
+        assert np.array_equal(np.rot90(expected, int(k)), found)
+
+
 def test_same_seed_same_draws():
     assert drawn(50, seed=3)[1] == drawn(50, seed=3)[1]
     assert drawn(50, seed=3)[1] != drawn(50, seed=4)[1]
@@ -122,3 +136,13 @@ class TestJitter:
                 else picture.numpy()
             )
             np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_gpu_flips_and_turns_by_the_same_draws():
+    batch = torch.randint(0, 256, (64, 6, 6, 3), dtype=torch.uint8)
+    on_cpu, on_gpu = (
+        flip_and_turn(batch.to(device), 2, torch.Generator().manual_seed(1)).cpu()
+        for device in ("cpu", "cuda")
+    )
+    assert torch.equal(on_cpu, on_gpu)

@@ -14,9 +14,12 @@ from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
 
 
-def settings(embed_backend="onnx"):
+def settings(embed_backend="onnx", accelerator="cpu", precision="32-true"):
     return ComputeParameters(
-        accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend=embed_backend
+        accelerator=accelerator,
+        precision=precision,
+        embed_batch_size=4,
+        embed_backend=embed_backend,
     )
 
 
@@ -83,24 +86,32 @@ class TestOnnx:
 
 
 class TestTheProbe:
-    """The probe is for GPUs; nothing in it needs one."""
+    """The probe is for GPUs; but for the recording nothing in it needs one."""
 
     def test_takes_a_way_that_gives_the_features(self, embedder, pixels, monkeypatch, caplog):
-        def no_compiler(model):
-            def fail(*args):
-                raise RuntimeError("no compiler")
-
-            return fail
-
-        monkeypatch.setattr(torch, "compile", no_compiler)
+        monkeypatch.setattr(backend, "_recorded", lambda model, pixels: model)
         caplog.set_level(logging.INFO)
         embed = backend._fastest_layout(embedder, pixels, start_fabric(settings()))
         assert_near(embed(pixels), features(embedder, pixels))
-        assert "channels first, compiled can't be had (RuntimeError: no compiler)" in caplog.text
+        assert "channels last, recorded takes" in caplog.text
 
     def test_takes_the_fastest(self, embedder, pixels, monkeypatch):
         seconds = iter([4.0, 1.0, 3.0, 2.0])
-        compiled = []
-        monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or len(compiled))
+        recorded = []
+        monkeypatch.setattr(
+            backend, "_recorded", lambda model, pixels: recorded.append(model) or len(recorded)
+        )
         monkeypatch.setattr(backend, "_seconds", lambda way, pixels: next(seconds))
         assert backend._fastest_layout(embedder, pixels, start_fabric(settings())) == 1
+
+    @pytest.mark.gpu
+    @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+    def test_recorded_kernels_give_the_features_of_each_batch(self, embedder, pixels, precision):
+        fabric = start_fabric(settings(accelerator="cuda", precision=precision))
+        model = fabric.setup_module(backend._FromPixels(embedder))
+        first, second = fabric.to_device(pixels), fabric.to_device(255 - pixels)
+        with torch.inference_mode():
+            embed = backend._recorded(model, first)
+            for batch in (second, first, second[:1]):
+                found, expected = embed(batch), model(batch)
+                assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -1,7 +1,10 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from lymphocytosis.encoders import pictures
 from lymphocytosis.encoders.embed import embed_in_shards, embed_pictures
 from lymphocytosis.encoders.pretrain import build_autoencoder
 from lymphocytosis.imaging.views import view_of
@@ -59,3 +62,26 @@ def test_after_a_kill_all_shards_are_the_same_to_the_bit(after_a_kill, shards_do
     expected = [np.concatenate(part) for part in zip(*plain, strict=True)]
     found = after_a_kill(work, shards_done)
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_gpu_gives_the_features_of_the_cpu(monkeypatch, resident):
+    monkeypatch.setattr(pictures, "SHARE_OF_MEMORY", 0.25 if resident else 0)
+    images = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
+    model = build_autoencoder(ENCODER, 64, 0).eval()
+    found, expected = (
+        [
+            np.concatenate(part)
+            for part in zip(
+                *embed_pictures(
+                    copy.deepcopy(model), images, np.arange(10)[::-1].copy(), VIEWS, view_of,
+                    COMPUTE.model_copy(update={"accelerator": accelerator}),
+                ),
+                strict=True,
+            )
+        ]
+        for accelerator in ("cuda", "cpu")
+    )  # fmt: skip
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-3 * np.abs(b).max())

@@ -322,7 +322,7 @@ class TestStopping:
         assert len(history) == 10
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@pytest.mark.gpu
 class TestOnAGPU:
     def test_the_splits_together_are_near_each_on_the_cpu(self, cohort, mil):
         # Without dropout, which draws other numbers there; few steps, for rounding grows.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lymphocytosis.encoders.pictures import on_device
 from lymphocytosis.parameters import JitterParameters
 
 # Rec. 601: how bright an eye finds red, green and blue.
@@ -18,22 +19,26 @@ def flip_and_turn(pixels: Tensor, upright_weight: float, generator: torch.Genera
     Exact: no pixel changes.
 
     Args:
-        pixels: (B, S, S, 3) uint8, square pictures.
+        pixels: (B, S, S, 3) uint8, square pictures, on any device.
         upright_weight: how often no turn is drawn, against 1 for 90, 180 and 270 degrees each.
-        generator: the source of the draws.
+        generator: the source of the draws, on the CPU.
 
     Returns:
         (B, S, S, 3) uint8.
     """
     weights = torch.tensor([upright_weight, 1.0, 1.0, 1.0])
     n = len(pixels)
-    turns = torch.multinomial(weights, n, replacement=True, generator=generator).tolist()
-    flips = torch.randint(0, 2, (n, 2), generator=generator).bool().tolist()
-    changed = []
-    for picture, quarter_turns, (across, down) in zip(pixels, turns, flips, strict=True):
-        axes = [axis for axis, chosen in ((1, across), (0, down)) if chosen]
-        changed.append(picture.flip(axes).rot90(quarter_turns))
-    return torch.stack(changed)
+    turns = torch.multinomial(weights, n, replacement=True, generator=generator)
+    across, down = torch.randint(0, 2, (n, 2), generator=generator).bool().unbind(dim=1)
+    # A flip, then quarter turns, is a transposition or none, then flips or none: three choices
+    # for a whole batch, where a GPU would wait for each picture.
+    odd = turns % 2 == 1
+    rows = torch.where(odd, across ^ (turns == 1), down ^ (turns == 2))
+    columns = torch.where(odd, down ^ (turns == 3), across ^ (turns == 2))
+    chosen = on_device(torch.stack([odd, rows, columns]), pixels.device)[..., None, None, None]
+    pixels = torch.where(chosen[0], pixels.transpose(1, 2), pixels)
+    pixels = torch.where(chosen[1], pixels.flip(1), pixels)
+    return torch.where(chosen[2], pixels.flip(2), pixels)
 
 
 def jitter(images: Tensor, strengths: JitterParameters, generator: torch.Generator) -> Tensor:

@@ -14,14 +14,14 @@ from tqdm import tqdm
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.encoders.backend import fastest_embed
 from lymphocytosis.encoders.checkpoint import Embedder
+from lymphocytosis.encoders.pictures import Images, Pictures
 from lymphocytosis.parameters import ComputeParameters
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-Images = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
-ViewOf = Callable[[Images, Any], Images]
+ViewOf = Callable[[npt.NDArray[Any], Any], npt.NDArray[Any]]
 
 
 def embed_in_shards(
@@ -94,21 +94,37 @@ def embed_pictures(
     if not len(rows):
         return
     fabric = start_fabric(compute)
+    store = Pictures(images, fabric.device)
     batches = np.split(rows, range(compute.embed_batch_size, len(rows), compute.embed_batch_size))
-    embed = fastest_embed(embedder, torch.from_numpy(images[batches[0]]), compute, fabric)
-    on_gpu = fabric.device.type == "cuda"
+    show = _shown_in(views, view_of, images.shape[1], fabric.device)
+    example = store.read(batches[0])
+    if fabric.device.type == "cuda":
+        example = show(example)  # what is fastest depends on the size of a batch
+    embed = fastest_embed(embedder, example, compute, fabric)
     waiting: list[tuple[npt.NDArray[np.int64], Tensor, Tensor]] = []
     for batch in tqdm(batches, "embedding", leave=False, disable=None):
-        pixels = images[batch]
-        # One call for all views: larger matrices, and each picture crosses to the GPU once a view.
-        shown = torch.from_numpy(np.concatenate([view_of(pixels, view) for view in views]))
-        if on_gpu:
-            shown = shown.pin_memory().to(fabric.device, non_blocking=True)
-        waiting.append((batch, *embed(shown)))
+        # One call for all views: larger matrices.
+        waiting.append((batch, *embed(show(store.read(batch)))))
         # One batch behind: a GPU computes while the CPU reads the next pictures.
         if len(waiting) > 1:
             yield _by_picture(*waiting.pop(0))
     yield _by_picture(*waiting.pop())
+
+
+def _shown_in(
+    views: Sequence[str], view_of: ViewOf, side: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Show a batch (b, S, S, 3) uint8 in all views, view by view: (v b, S, S, 3)."""
+    if device.type == "cpu":
+        return lambda pixels: torch.from_numpy(
+            np.concatenate([view_of(pixels.numpy(), view) for view in views])
+        )
+    # Where each pixel of a view comes from: so a GPU shows it without the CPU.
+    numbers = np.arange(side * side).reshape(1, side, side, 1)
+    sources = [torch.from_numpy(view_of(numbers, view).ravel()).to(device) for view in views]
+    return lambda pixels: torch.cat(
+        [pixels.flatten(1, 2).index_select(1, source) for source in sources]
+    ).unflatten(1, (side, side))
 
 
 def _by_picture(

@@ -16,14 +16,13 @@ from lymphocytosis.compute import drawing_from, start_fabric
 from lymphocytosis.encoders.augment import flip_and_turn
 from lymphocytosis.encoders.autoencoder import AutoEncoder, to_unit
 from lymphocytosis.encoders.encoder import build_encoder
+from lymphocytosis.encoders.pictures import Images, Pictures
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-Images = npt.NDArray[np.uint8]
 
 # Batches after which the losses are looked at: on a GPU each look waits for it.
 _LOOK = 50
@@ -131,6 +130,7 @@ def pretrain(
     # Fused: the same update in one pass over the weights.
     optimizer = torch.optim.Adam(task.module.parameters(), lr=pretext.learning_rate, fused=True)
     model, optimizer = fabric.setup(task.module, optimizer)
+    store = Pictures(images, fabric.device)
     generator = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     best: dict[str, Tensor] = {}
@@ -149,7 +149,7 @@ def pretrain(
             batches[-2:] = [torch.cat(batches[-2:])]
         # A seed for each epoch: some encoders drop paths, and after a kill the same ones.
         with drawing_from(seed + 1_000_003 * epoch):
-            steps = _steps(task, model, optimizer, fabric, images, batches, pretext, generator)
+            steps = _steps(task, model, optimizer, fabric, store, batches, pretext, generator)
             # disable=None: no bar where there is no terminal.
             title = f"epoch {epoch}/{pretext.epochs}"
             # One tensor: small ones kept between large ones would keep freed memory apart.
@@ -190,7 +190,7 @@ def _steps(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     fabric: Fabric,
-    images: Images,
+    pictures: Pictures,
     batches: Sequence[Tensor],
     pretext: PretextParameters,
     generator: torch.Generator,
@@ -198,14 +198,11 @@ def _steps(
     """Take a step for each batch of rows; yield its loss, on the device."""
     model.train()
     for batch in batches:
-        pixels = torch.from_numpy(images[batch.numpy()])
-        views = []
-        for _ in range(task.views):
-            turned = flip_and_turn(pixels, pretext.upright_weight, generator)
-            if fabric.device.type == "cuda":
-                # From pinned memory a batch crosses while the GPU still computes the one before.
-                turned = turned.pin_memory()
-            views.append(to_unit(fabric.to_device(turned)))
+        pixels = pictures.read(batch.numpy())
+        views = [
+            to_unit(flip_and_turn(pixels, pretext.upright_weight, generator))
+            for _ in range(task.views)
+        ]
         loss = task.loss(model, views, generator)
         optimizer.zero_grad()
         fabric.backward(loss)

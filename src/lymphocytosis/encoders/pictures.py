@@ -1,0 +1,65 @@
+"""Reading the image store batch by batch, to where the network is."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Images = npt.NDArray[np.uint8]
+
+# Of a GPU's free memory: what the store may take. 16,711 pictures of 224x224 are 2.5 GB.
+SHARE_OF_MEMORY = 0.25
+_COPIED_AT_ONCE = 1024
+
+
+class Pictures:
+    """The image store as a network reads it; on a GPU that has room, all of it lies there.
+
+    Attributes:
+        device: where batches are wanted.
+        resident: (n, S, S, 3) uint8 on the GPU, or None where batches are read from the store.
+    """
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        """Copy the store to the GPU if it fits.
+
+        Args:
+            images: (n, S, S, 3) uint8, the image store.
+            device: where batches are wanted.
+        """
+        self.images = images
+        self.device = device
+        self.resident: Tensor | None = None
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if images.nbytes <= SHARE_OF_MEMORY * free:
+                self.resident = torch.empty(images.shape, dtype=torch.uint8, device=device)
+                for start in range(0, len(images), _COPIED_AT_ONCE):
+                    part = np.array(images[start : start + _COPIED_AT_ONCE])
+                    self.resident[start : start + len(part)] = torch.from_numpy(part)
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Read a batch.
+
+        Args:
+            rows: (b,) rows of the store.
+
+        Returns:
+            (b, S, S, 3) uint8 on the device. A GPU need not have finished its earlier work.
+        """
+        if self.resident is not None:
+            return self.resident[on_device(torch.from_numpy(rows), self.device)]
+        return on_device(torch.from_numpy(self.images[rows]), self.device)
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor from the CPU to a device.
+
+    Args:
+        values: any, on the CPU.
+        device: where it is wanted.
+
+    Returns:
+        The same values there. From pinned memory they cross while a GPU still computes.
+    """
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
