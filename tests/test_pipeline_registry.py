@@ -1,11 +1,16 @@
-"""The pipelines as they are registered: what their nodes are called, and how they are grouped."""
+"""The pipelines as they are registered: what their nodes are called, how kedro-viz shows them."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro_viz.data_access.managers import DataAccessManager
 
 from lymphocytosis.pipeline_registry import register_pipelines
 
+PROJECT = Path(__file__).parents[1]
 PIPELINES = register_pipelines()
 
 
@@ -42,3 +47,29 @@ def test_nodes_are_grouped_by_the_pipeline_that_they_belong_to(pipeline):
 
 def test_no_group_renames_a_dataset():
     assert not [entry for made in PIPELINES.values() for entry in made.datasets() if "." in entry]
+
+
+@pytest.fixture(scope="module")
+def viz():
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT) as session:
+        catalog = session.load_context().catalog
+    manager = DataAccessManager()
+    manager.add_catalog(catalog, PIPELINES)
+    manager.add_pipelines(PIPELINES)
+    return manager
+
+
+class TestKedroViz:
+    @pytest.mark.parametrize("pipeline", PIPELINES)
+    def test_layers_are_shown_in_the_order_of_their_numbers(self, viz, pipeline):
+        # It sorts the layers of all pipelines, and draws those that this one has.
+        has = {viz.catalog.get_layer_for_dataset(entry) for entry in PIPELINES[pipeline].datasets()}
+        order = viz.get_sorted_layers_for_registered_pipeline(pipeline)
+        drawn = [layer for layer in order if layer in has]
+        assert drawn == sorted(drawn) != []
+
+    def test_every_entry_but_parameters_has_a_layer(self, viz):
+        entries = {entry for made in PIPELINES.values() for entry in made.datasets()}
+        without = {entry for entry in entries if not viz.catalog.get_layer_for_dataset(entry)}
+        assert {entry for entry in without if not entry.startswith("params:")} == set()
