@@ -64,9 +64,9 @@ PLAIN_LOG = {
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT[\d.]+Z")
 UNFINISHED = "out/.unfinished"
 ALL_SAVED = "Pipeline execution completed"
-# A node that keeps work takes a handle for it; by its name the folder is found, and what is kept.
-KEEPS = re.compile(r"Running node: .*\b(\w+)_progress\b")
-KEPT = {"pretrain": "epochs", "embed": "shards", "evaluation": "folds"}
+# A node that keeps work takes the workspace; the folder is named after what it makes first.
+KEEPS = re.compile(r"Running node: .*;params:workspace\]\) -> \[(\w+)")
+KEPT = {"autoencoder": "epochs", "embeddings": "shards", "classifier_predictions": "folds"}
 MODELS = "models"  # in the folders large_classifiers, small_classifiers, pictures_classifiers
 EPOCH = re.compile(r"pretraining: epoch (\d+) of")
 TAKEN_UP = re.compile(
@@ -167,7 +167,11 @@ def named(path: Path) -> str:
 def finished_parts(folder: Path) -> Parts:
     """The shards, models and folds that are kept, with what changes if one is written again."""
     # Of a model's two files the one that is written last.
-    names = ("embed/shard-*.pt", "*_classifiers/split-*.pt", "evaluation/*.parquet")
+    names = (
+        "embeddings/shard-*.pt",
+        "*_classifiers/split-*.pt",
+        "classifier_predictions/*.parquet",
+    )
     parts = [part for name in names for part in (folder / UNFINISHED).glob(name)]
     return {part: (part.stat().st_ino, part.stat().st_mtime_ns) for part in parts}
 
@@ -175,9 +179,9 @@ def finished_parts(folder: Path) -> Parts:
 def kept_work(folder: Path) -> Counter[str]:
     """How many epochs, shards, models or folds are kept, by the folder they are in."""
     kept = Counter(part.parent.name for part in finished_parts(folder))
-    checkpoint = folder / UNFINISHED / "pretrain/epoch.pt"
+    checkpoint = folder / UNFINISHED / "autoencoder/epoch.pt"
     if checkpoint.exists():
-        kept["pretrain"] = len(torch.load(checkpoint, weights_only=True)["losses"])
+        kept["autoencoder"] = len(torch.load(checkpoint, weights_only=True)["losses"])
     return kept
 
 
@@ -189,8 +193,7 @@ def said_by_keepers(lines: list[str]) -> dict[str, list[str]]:
         if "Running node: " in line:
             node = []
             if keeps := KEEPS.search(line):
-                name = keeps[1]
-                said[name if name in KEPT else f"{name}_classifiers"] = node
+                said[keeps[1]] = node
         node.append(line)
     return said
 
@@ -247,7 +250,7 @@ class Work:
 
     def judge_epochs(self, lines: list[str], before: int, kept: int) -> None:
         """See whether, after a kill, at most the last epoch that had ended is not kept."""
-        epochs = epochs_of(said_by_keepers(lines).get("pretrain", []))
+        epochs = epochs_of(said_by_keepers(lines).get("autoencoder", []))
         ended = max([before, *epochs])
         self.lost += max(0, ended - kept)
         if ended - kept > bool(epochs):
@@ -339,7 +342,7 @@ def torture(
         else:
             work.judge_kept(place, before, told)
             now = kept_work(place)
-            work.judge_epochs(lines, kept["pretrain"] if kept else 0, now["pretrain"])
+            work.judge_epochs(lines, kept["autoencoder"] if kept else 0, now["autoencoder"])
             before, kept = finished_parts(place), now
         if sum(hit.values()) % 10 == 0:
             bad = len(work.faults) + len(different) + len(left_over)

@@ -154,6 +154,19 @@ class Progress:
         shutil.rmtree(gone)
 
 
+def unfinished(workspace: str, entry: str) -> Progress:
+    """Make the handle for the finished parts of an entry.
+
+    Args:
+        workspace: the run's.
+        entry: of the catalog.
+
+    Returns:
+        The handle; it reads and writes only when it is asked to.
+    """
+    return Progress(Path(workspace) / ".unfinished" / entry)
+
+
 def _version(name: str) -> str:
     try:
         return version(name)

@@ -8,9 +8,8 @@ import pytest
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline, node
 
-from lymphocytosis.datasets.progress import ProgressDataset
 from lymphocytosis.hooks.project import ProjectHooks
-from lymphocytosis.progress import Progress
+from lymphocytosis.progress import unfinished
 
 
 class TestOneRunAWorkspace:
@@ -31,7 +30,7 @@ class TestOneRunAWorkspace:
         told = rf"Another run is at work in .*out: process {os.getpid()} on .+, since \d{{4}}-"
         with pytest.raises(click.ClickException, match=told):
             runs()
-        first.after_pipeline_run({"run_id": "1"}, Pipeline([]), DataCatalog())
+        first.after_pipeline_run({"run_id": "1"}, Pipeline([]))
         runs().on_pipeline_error(ValueError(), DataCatalog())
         runs().lock.release()
 
@@ -56,17 +55,14 @@ class TestOneRunAWorkspace:
 
 
 class TestEndedWell:
-    def test_only_what_this_run_used_is_cleared(self, tmp_path):
-        made = {name: Progress(tmp_path / name) for name in ("embed", "large")}
-        for progress in made.values():
-            progress.save_values("part", {})
+    def test_only_what_became_of_this_run_is_cleared(self, tmp_path):
         hooks = ProjectHooks()
-        hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
-        catalog = DataCatalog(
-            {f"{name}_progress": ProgressDataset(filepath=str(tmp_path / name)) for name in made}
-        )
-        embed = Pipeline([node(lambda progress: 1, "embed_progress", "made")])
-        hooks.before_pipeline_run(embed, catalog)
-        hooks.after_pipeline_run({"run_id": "1"}, embed, catalog)
-        assert made["embed"].values("part") is None
-        assert made["large"].values("part") == {}
+        hooks.parameters = SimpleNamespace(workspace=str(tmp_path))
+        kept = {entry: unfinished(str(tmp_path), entry) for entry in ("embeddings", "autoencoder")}
+        for progress in kept.values():
+            progress.save_values("part", {})
+        embed = Pipeline([node(lambda seed: 1, "params:seed", "embeddings")])
+        hooks.before_pipeline_run(embed, DataCatalog())
+        hooks.after_pipeline_run({"run_id": "1"}, embed)
+        assert kept["embeddings"].values("part") is None
+        assert kept["autoencoder"].values("part") == {}

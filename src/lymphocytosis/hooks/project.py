@@ -17,6 +17,7 @@ from lymphocytosis.hooks.parameters import read_parameters
 from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.hooks.workspace import lock_workspace
 from lymphocytosis.parameters import Parameters
+from lymphocytosis.progress import unfinished
 from lymphocytosis.terminal import make_log_harmless
 
 logger = logging.getLogger(__name__)
@@ -54,17 +55,14 @@ class ProjectHooks:
         self.lock = lock_workspace(Path(self.parameters.workspace))
 
     @hook_impl
-    def after_pipeline_run(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
-    ) -> None:
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
         """Say where the run's files are; its finished parts are not needed any more."""
-        for entry in pipeline.inputs():
-            if entry.endswith("_progress"):
-                try:
-                    catalog.load(entry).clear()
-                except OSError as error:
-                    # All is saved; and what stays is told from other work by its note.
-                    logger.warning("unfinished work can't be removed: %s", error)
+        for entry in pipeline.all_outputs():
+            try:
+                unfinished(self.parameters.workspace, entry).clear()
+            except OSError as error:
+                # All is saved; and what stays is told from other work by its note.
+                logger.warning("unfinished work can't be removed: %s", error)
         logger.info(
             "done: tables and figures are under %s/08_reporting, all else under %s, "
             "each in a folder named %s",

@@ -15,6 +15,7 @@ from lymphocytosis.pipelines.ensemble.nodes import (
     compute_statistics,
     make_submission,
 )
+from lymphocytosis.pipelines.resumable import resumable
 
 _MADE = (
     "classifiers", "history", "history_plot", "predictions", "out_of_fold", "cell_weights",
@@ -27,7 +28,7 @@ def create_pipeline() -> Pipeline:
     return share_splits() + pipeline(
         [
             node(
-                train_picture_classifiers,
+                resumable(train_picture_classifiers, "pictures_classifiers"),
                 inputs=[
                     "cell_images",
                     "cells",
@@ -39,7 +40,7 @@ def create_pipeline() -> Pipeline:
                     "params:views",
                     "params:compute",
                     "params:seed",
-                    "progress",
+                    "params:workspace",
                 ],
                 outputs=["classifiers", "history"],
                 name="train_picture_classifiers",
@@ -86,14 +87,22 @@ def create_pipeline() -> Pipeline:
             ),
         ],
         namespace="bag_images",
-        inputs={name: name for name in ("cell_images", "cells", "patients", "splits")}
-        | {"progress": "pictures_progress"},
+        inputs={name: name for name in ("cell_images", "cells", "patients", "splits")},
         outputs={name: f"pictures_{name}" for name in _MADE}
         | {f"submission_{rule}": f"submission_pictures_{rule}" for rule in ("avg", "sa")}
         | {"bag_images_results": "bag_images_results"},
         parameters={
             f"params:{block}"
-            for block in ("encoder", "mil", "bag_images", "views", "compute", "ensemble", "seed")
+            for block in (
+                "encoder",
+                "mil",
+                "bag_images",
+                "views",
+                "compute",
+                "ensemble",
+                "seed",
+                "workspace",
+            )
         },
         tags="bag_images",
     )

@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline, node, pipeline
 
 from lymphocytosis.pipelines.classify.nodes import make_splits, plot_history, train_classifiers
+from lymphocytosis.pipelines.resumable import resumable
 from lymphocytosis.pipelines.sizes import SIZES, select_size
 
 
@@ -35,7 +36,7 @@ def _one_size(size: str) -> Pipeline:
     return select_size(size) + pipeline(
         [
             node(
-                train_classifiers,
+                resumable(train_classifiers, f"{size}_classifiers"),
                 inputs=[
                     "size_embeddings",
                     "patients",
@@ -43,7 +44,7 @@ def _one_size(size: str) -> Pipeline:
                     "params:mil",
                     "params:compute",
                     "params:seed",
-                    "progress",
+                    "params:workspace",
                 ],
                 outputs=["classifiers", "history"],
                 name="train_classifiers",
@@ -56,9 +57,8 @@ def _one_size(size: str) -> Pipeline:
             "size_embeddings": f"{size}_embeddings",
             "patients": "patients",
             "splits": "splits",
-            "progress": f"{size}_progress",
         },
         outputs={name: f"{size}_{name}" for name in ("classifiers", "history", "history_plot")},
-        parameters={"params:mil", "params:compute", "params:seed"},
+        parameters={"params:mil", "params:compute", "params:seed", "params:workspace"},
         tags="classify",
     )

@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline, node, pipeline
 
 from lymphocytosis.pipelines.embed.nodes import embed_cells
+from lymphocytosis.pipelines.resumable import resumable
 
 
 def create_pipeline() -> Pipeline:
@@ -10,14 +11,14 @@ def create_pipeline() -> Pipeline:
     return pipeline(
         [
             node(
-                embed_cells,
+                resumable(embed_cells, "embeddings"),
                 inputs=[
                     "cell_images",
                     "cells",
                     "autoencoder",
                     "params:views",
                     "params:compute",
-                    "embed_progress",
+                    "params:workspace",
                 ],
                 outputs="embeddings",
                 name="embed_cells",

@@ -12,6 +12,7 @@ from lymphocytosis.pipelines.evaluate.nodes import (
     predict_by_classifiers,
     predict_by_controls,
 )
+from lymphocytosis.pipelines.resumable import resumable
 
 
 def create_pipeline() -> Pipeline:
@@ -36,7 +37,7 @@ def create_pipeline() -> Pipeline:
                 name="predict_by_controls",
             ),
             node(
-                predict_by_classifiers,
+                resumable(predict_by_classifiers, "classifier_predictions"),
                 inputs=[
                     "embeddings",
                     "autoencoder",
@@ -51,7 +52,7 @@ def create_pipeline() -> Pipeline:
                     "params:splits",
                     "params:compute",
                     "params:evaluation",
-                    "evaluation_progress",
+                    "params:workspace",
                 ],
                 outputs="classifier_predictions",
                 name="predict_by_classifiers",

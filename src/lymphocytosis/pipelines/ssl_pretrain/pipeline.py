@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from lymphocytosis.pipelines.resumable import resumable
 from lymphocytosis.pipelines.ssl_pretrain.nodes import (
     plot_pretrain_history,
     plot_reconstructions,
@@ -14,7 +15,7 @@ def create_pipeline() -> Pipeline:
     return pipeline(
         [
             node(
-                pretrain_encoder,
+                resumable(pretrain_encoder, "autoencoder"),
                 inputs=[
                     "cell_images",
                     "cells",
@@ -23,7 +24,7 @@ def create_pipeline() -> Pipeline:
                     "params:pretext",
                     "params:compute",
                     "params:seed",
-                    "pretrain_progress",
+                    "params:workspace",
                 ],
                 outputs=["autoencoder", "pretrain_history", "shown_pictures"],
                 name="pretrain_encoder",
