@@ -142,6 +142,8 @@ class TestTypes:
             date: [5, 5.0, True, None, ["2021-03-01"]],
             tuple: ["original", 5, None, True],
         }[kind]
+        if at[:2] == ("clinical", "labels"):  # one word may stand alone, and be a number
+            wrong = [True, None, 5.5, [True], [["x"]], []]
         for other in wrong:
             with pytest.raises(UserError) as caught:
                 check_parameters(changed(at, other))

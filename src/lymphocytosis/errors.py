@@ -1,6 +1,6 @@
 """The one error that is meant for the person who runs the pipeline."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 _FAULTS_SHOWN = 20
 _NAMES_SHOWN = 10
@@ -61,6 +61,26 @@ def listed(faults: Sequence[str]) -> str:
     hidden = len(faults) - _FAULTS_SHOWN
     more = f"\n  ... and {hidden} more" if hidden > 0 else ""
     return f"{len(faults)} fault(s).\n{shown}{more}"
+
+
+def grouped(faults: Mapping[str, Sequence[str]]) -> str:
+    """Put faults of one cause together, to end a message with.
+
+    Args:
+        faults: by cause, a text for each place where it is at fault.
+
+    Returns:
+        Their number; each cause, and below it its first places: about 20 in all, no cause without
+        one; of a long text both its ends.
+    """
+    lines = [f"{sum(map(len, faults.values()))} fault(s)."]
+    shown = max(1, _FAULTS_SHOWN // max(1, len(faults)))
+    for cause, places in faults.items():
+        lines.append(f"  - {_both_ends(cause, _LONGEST_FAULT)}")
+        lines += [f"      {_both_ends(place, _LONGEST_FAULT)}" for place in places[:shown]]
+        if len(places) > shown:
+            lines.append(f"      ... and {len(places) - shown} more")
+    return "\n".join(lines)
 
 
 def some(names: Sequence[str]) -> str:

@@ -44,10 +44,61 @@ class _Block(BaseModel):
     )
 
 
+class ClinicalColumns(_Block):
+    """What the columns of the clinical table are called."""
+
+    id: str = Field(min_length=1)
+    label: str = Field(min_length=1)
+    sex: str = Field(min_length=1)
+    birth_date: str = Field(min_length=1)
+    age: str = Field(min_length=1, description="In years; stands for a missing birth date.")
+    sample_date: str = Field(min_length=1, description="Optional; the day of the age.")
+    lymphocyte_count: str = Field(min_length=1, description="In 10^9 per litre.")
+
+    @model_validator(mode="after")
+    def _differ(self) -> "ClinicalColumns":
+        names = list(self.model_dump().values())
+        if len(set(names)) < len(names):
+            raise ValueError(f"names one column twice: {', '.join(names)}")
+        return self
+
+
+def _words(value: Any) -> Any:
+    words = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(word, bool) or not isinstance(word, str | int) for word in words):
+        raise ValueError("expected words; put a word that YAML takes for a value in quotes")
+    return tuple(str(word) for word in words)
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
+
+
+class ClinicalLabels(_Block):
+    """The words that stand for each class in the clinical table, in upper or lower case."""
+
+    reactive: Words
+    tumoral: Words
+    hidden: Words
+
+    @model_validator(mode="after")
+    def _differ(self) -> "ClinicalLabels":
+        words = [word.casefold() for word in (*self.reactive, *self.tumoral, *self.hidden)]
+        if len(set(words)) < len(words):
+            raise ValueError(f"names one word twice: {', '.join(words)}")
+        return self
+
+
 class ClinicalParameters(_Block):
     """How the clinical table is read."""
 
-    reference_date: IsoDate = Field(description="Ages are completed years at this date.")
+    reference_date: IsoDate = Field(
+        description="Ages are completed years at this date, where the table has no sample date."
+    )
+    slash_dates: Literal["month_first", "day_first"] = Field(
+        description="What 5/1/1933 means: the 1st of May, or the 5th of January."
+    )
+    columns: ClinicalColumns
+    labels: ClinicalLabels
 
 
 class ImageParameters(_Block):

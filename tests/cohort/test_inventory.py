@@ -70,7 +70,9 @@ class TestCountCells:
 
 class TestReport:
     def report(self):
-        return report_ingest(count_cells(PATIENTS, RECORDS), RECORDS, ["odd"], {"crop": 40})
+        return report_ingest(
+            count_cells(PATIENTS, RECORDS), RECORDS, ["odd"], ["a.csv: text"], {"crop": 40}
+        )
 
     def test_is_plain_json(self):
         report = self.report()
@@ -81,7 +83,7 @@ class TestReport:
             A=("train", 0), B=("train", 0), C=("train", 1), D=("train", None), E=("test", 0),
             F=("test", 1), G=("test", 1), H=("test", None),
         )  # fmt: skip
-        report = report_ingest(labels.assign(cell_count=range(1, 9)), RECORDS, [], {})
+        report = report_ingest(labels.assign(cell_count=range(1, 9)), RECORDS, [], [], {})
         assert list(report["patients"].values()) == [2, 1, 1, 1, 2, 1]
         assert report["cells_per_patient"] == {"fewest": 1, "median": 4.5, "most": 8}
 

@@ -1,18 +1,18 @@
 """The real cohort beside the repository: facts known of it, none of its pictures or rows."""
 
 import io
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from lymphocytosis.cohort.clinical import read_patients
 from lymphocytosis.datasets.clinical_table import ClinicalTableDataset
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
 from lymphocytosis.imaging.decode import decode_picture
-from lymphocytosis.parameters import ImageParameters
+from lymphocytosis.parameters import ClinicalParameters, ImageParameters
 
 FOLDER = Path(__file__).parents[3] / "shared" / "cohort"
 
@@ -29,7 +29,9 @@ def pictures():
 @pytest.fixture(scope="module")
 def read(pictures):
     table = ClinicalTableDataset(filepath=str(FOLDER / "clinical_annotation.csv")).load()
-    return read_patients(table, pictures, date(2021, 3, 1))
+    base = yaml.safe_load((Path(__file__).parents[2] / "conf/base/parameters.yml").read_text())
+    patients, warnings, _ = read_patients(table, pictures, ClinicalParameters(**base["clinical"]))
+    return patients, warnings
 
 
 class TestTable:
@@ -51,12 +53,13 @@ class TestTable:
     def test_the_only_warnings_are_of_the_pairs_that_share_birth_date_and_sex(self, read):
         _, warnings = read
         assert len(warnings) == 4
-        assert all("share a birth date and sex" in warning for warning in warnings)
-        assert all(warning.count(",") == 1 for warning in warnings)
+        assert sum("share a birth date and sex: perhaps" in warning for warning in warnings) == 3
+        assert sum("and their labels differ: taken for" in warning for warning in warnings) == 1
+        assert all(warning.partition(" share ")[0].count(",") == 1 for warning in warnings)
 
-    def test_those_pairs_are_one_person_each(self, read):
+    def test_those_pairs_are_one_person_each_but_the_one_of_two_labels(self, read):
         patients, _ = read
-        assert patients["person"].nunique() == 148
+        assert patients["person"].nunique() == 149
         assert patients["person"].value_counts().max() == 2
 
 

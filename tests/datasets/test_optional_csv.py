@@ -26,6 +26,12 @@ class TestOptionalCSV:
         with refused(r"splits.csv can't be read .* line 2 has 1 cells"):
             OptionalCSVDataset(filepath=str(path)).load()
 
+    def test_it_may_be_a_workbook_or_have_semicolons(self, tmp_path):
+        (tmp_path / "splits.txt").write_text("split;patient_id;role\n1;007;train\n")
+        table = OptionalCSVDataset(filepath=str(tmp_path / "splits.csv")).load()
+        assert table.to_dict("list") == {"split": ["1"], "patient_id": ["007"], "role": ["train"]}
+        assert table.attrs["file"] == "splits.txt"
+
     def test_nothing_writes_the_users_file(self, tmp_path):
         path = tmp_path / "splits.csv"
         with pytest.raises(DatasetError, match=r"splits.csv is the user's own file"):

@@ -44,6 +44,12 @@ class TestListing:
         files = load(cohort(f"trainset/{name}/{name}.jpg"))
         assert [(file.patient_id, file.image_id) for file in files] == [(name, f"{name}.jpg")]
 
+    def test_a_patient_has_the_normal_form_of_the_folders_name(self, cohort):
+        (file,) = load(cohort("trainset/Pe\u0301 /e\u0301.jpg"))
+        assert (file.patient_id, file.image_id) == ("P\u00e9", "e\u0301.jpg")
+        assert file.path == "trainset/Pe\u0301 /e\u0301.jpg"
+        assert file.read() == b""
+
     def test_hidden_files_are_passed_over(self, cohort):
         root = cohort(
             "trainset/P1/a.jpg", "trainset/P1/.DS_Store", "trainset/.P2/a.jpg", "trainset/.b.jpg"
@@ -139,6 +145,20 @@ class TestRefusals:
     def test_neither_trainset_nor_testset(self, cohort, refused):
         root = cohort("train/P1/a.jpg", "notes.txt")
         with refused(r"neither trainset/ nor testset/; it has: notes.txt, train\."):
+            load(root)
+
+    @pytest.mark.parametrize("files", [[], ["trainset/P2/.hidden"]])
+    def test_an_empty_patients_folder_is_told(self, cohort, files):
+        root = cohort("trainset/P1/a.png", *files)
+        (root / "trainset/P2").mkdir(exist_ok=True)
+        files = load(root)
+        assert [file.path for file in files] == ["trainset/P1/a.png"]
+        assert files.empty_folders == ["trainset/P2"]
+
+    @pytest.mark.parametrize("other", ["Pe\u0301", "P\u00e9 "])
+    def test_two_folders_of_one_name(self, cohort, refused, other):
+        root = cohort("trainset/P\u00e9/a.png", f"trainset/{other}/a.png")
+        with refused(r"trainset/P.*: names of folders that differ in blanks or in Unicode's"):
             load(root)
 
     def test_folders_without_a_picture(self, cohort, refused):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 from kedro.framework.cli.cli import KedroCLI
 from kedro.io import DataCatalog, MemoryDataset
@@ -28,6 +29,7 @@ from lymphocytosis.parameters import ClinicalParameters
 from lymphocytosis.pipelines.ingest import create_pipeline
 
 REPOSITORY = Path(__file__).parents[2]
+BASE = yaml.safe_load((REPOSITORY / "conf/base/parameters.yml").read_text())
 # Warnings of Kedro, kedro-viz and Click, about one another.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Option '--pipeline'", "ignore:'BaseCommand'", "ignore:Accessing the 'model_fields'"
@@ -100,7 +102,7 @@ class TestRun:
         schemas.patients.validate(patients)
         assert patients.astype(object).where(patients.notna(), None).to_numpy().tolist() == [
             ["007", "007", "train", 0, 70, "F", 5.5, 1],
-            ["P2", "007", "train", 1, 70, "F", 5.5, 2],
+            ["P2", "P2", "train", 1, 70, "F", 5.5, 2],
             ["P3", "P3", "test", None, 70, "M", 5.5, 1],
         ]
 
@@ -151,10 +153,25 @@ class TestRun:
             ".png, .bmp, .tif, .tiff)",
         }
         assert report["warnings"] == [
-            "Patients 007, P2 share a birth date and sex: perhaps one person twice."
+            "Patients 007, P2 share the birth date 1950-05-01 and sex, and their labels differ: "
+            "taken for a placeholder, and each patient for a person."
+        ]
+        assert report["read"] == [
+            "clinical_annotation.csv: comma-separated text in UTF-8, decimal points",
+            "ages of 3 patients without a SAMPLE_DATE are completed years at 2021-03-01 "
+            "(clinical.reference_date; the paper's is 2021-03-01): 70 to 70",
         ]
         assert report["patients"]["train_tumoral"] == report["patients"]["test_unlabelled"] == 1
         assert report["image"]["crop"] == 40
+
+    def test_an_empty_patients_folder_without_a_row_is_told_of(self, write_cohort, kedro):
+        root = write_cohort({"P1": {}})
+        (root / "trainset/P2").mkdir()
+        result = kedro(root)
+        assert result.exit_code == 0
+        assert "trainset/P2/ holds no pictures" in said(result.output)
+        (told,) = json.loads(output(root, "ingest_report.json").read_text())["warnings"]
+        assert told.startswith("trainset/P2/ holds no pictures")
 
     def test_the_same_cohort_gives_the_same_again(self, write_cohort, kedro):
         root = write_cohort({"P1": {}, "P2": {"DOB": "1/1/1960"}})
@@ -261,7 +278,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("column", "value"),
         [
-            ("DOB", "1950-05-01"),
+            ("DOB", "1950.05.01"),
             ("LYMPH_COUNT", "5,5"),
             ("LABEL", "2"),
         ],
@@ -283,6 +300,8 @@ class TestRefusals:
     def test_a_patient_without_pictures(self, kedro, write_cohort):
         root = write_cohort({"P1": {}, "P2": {"files": {}}})
         self.refuse(kedro(root), "patient P2: has a row and no pictures", "trainset/P2/")
+        (root / "trainset/P2").mkdir()
+        self.refuse(kedro(root), "patient P2: has a row and no pictures (expected in trainset/P2/")
 
     def test_pictures_without_a_patient(self, kedro, write_cohort):
         root = write_cohort({"P1": {}, "P2": {"row": False}})
@@ -397,7 +416,7 @@ class TestOrderOfWork:
                 "clinical_annotation": ClinicalTableDataset(
                     filepath=str(root / "clinical_annotation.csv")
                 ),
-                "params:clinical": MemoryDataset(ClinicalParameters(reference_date="2021-03-01")),
+                "params:clinical": MemoryDataset(ClinicalParameters(**BASE["clinical"])),
                 "params:image": MemoryDataset(image_parameters()),
                 "cell_images": ImageStoreDataset(filepath=str(tmp_path / "store")),
             }

@@ -1,35 +1,45 @@
-"""The clinical table: from a hospital's CSV to typed patients.
+"""The clinical table: from a hospital's table to typed patients.
 
 The table is read as text and judged cell by cell, so that a refusal can name line and value.
 """
 
 import math
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from datetime import date
 from typing import Any
 
 import pandas as pd
 
+from lymphocytosis.cohort.names import alike, folded, normal
 from lymphocytosis.cohort.pictures import PictureFile, Subset
-from lymphocytosis.errors import UserError, listed, some
+from lymphocytosis.errors import UserError, grouped, some
+from lymphocytosis.parameters import ClinicalColumns, ClinicalLabels, ClinicalParameters
 
-COLUMNS = ("ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
-LABELS = {"0": 0, "1": 1, "-1": None}
 OLDEST_AGE = 120
+OLDEST_PLAUSIBLE_AGE = 110
 # 10^9 per litre. Far beyond any patient, and within what 32-bit numbers and logarithms hold.
 LOWEST_COUNT, HIGHEST_COUNT = 0.001, 100_000
+# Beyond these it is another unit: no blood has more lymphocytes, or a lymphocytosis fewer.
+LOWEST_PLAUSIBLE_COUNT, HIGHEST_PLAUSIBLE_COUNT = 0.05, 1_000
 
-_MONTH_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
+_SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _DAY_FIRST = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})")
+# Spreadsheets and databases may add a time.
+_ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+
+Faults = dict[str, list[str]]  # by cause
 
 
-def parse_date(text: str) -> date:
-    """Read a date of birth; a slash means month first, a dash means day first.
+def parse_date(text: str, slash_dates: str = "month_first") -> date:
+    """Read a date; a dash means day first or, after a year, ISO's order.
 
     Args:
-        text: for example `5/1/1933` (the 1st of May) or `01-05-1933` (the same day).
+        text: for example `5/1/1933` (the 1st of May), `01-05-1933` or `1933-05-01` (the same day);
+            a time behind the last form is passed over.
+        slash_dates: what stands first where there are slashes: month_first or day_first.
 
     Returns:
         The date.
@@ -37,12 +47,16 @@ def parse_date(text: str) -> date:
     Raises:
         ValueError: the text is in neither form, or no such day exists.
     """
-    if match := _MONTH_FIRST.fullmatch(text.strip()):
+    if match := _SLASHED.fullmatch(text.strip()):
         month, day, year = map(int, match.groups())
+        if slash_dates == "day_first":
+            month, day = day, month
     elif match := _DAY_FIRST.fullmatch(text.strip()):
         day, month, year = map(int, match.groups())
+    elif match := _ISO.fullmatch(text.strip()):
+        year, month, day = map(int, match.groups()[:3])
     else:
-        raise ValueError(f"{text!r} is neither M/D/YYYY nor DD-MM-YYYY")
+        raise ValueError(f"{text!r} is in no known form")
     try:
         return date(year, month, day)
     except ValueError as error:
@@ -63,163 +77,348 @@ def completed_years(born: date, at: date) -> int:
 
 
 def read_patients(
-    table: pd.DataFrame, pictures: Sequence[PictureFile], reference_date: date
-) -> tuple[pd.DataFrame, list[str]]:
+    table: pd.DataFrame, pictures: Sequence[PictureFile], clinical: ClinicalParameters
+) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Turn the clinical table into typed patients, or refuse with every fault named.
 
     Args:
-        table: the CSV as text, one row a patient, with the columns `COLUMNS`; others are ignored.
-            Its index tells each row's line in the file.
+        table: the table as text, one row a patient; columns that `clinical` doesn't name are
+            ignored. Its index tells each row's line in the file, its `attrs` file and form.
         pictures: the files found in the cohort's folders; they tell each patient's subset.
-        reference_date: ages are completed years at this day.
+        clinical: the block `clinical` of the parameters.
 
     Returns:
-        The patients, sorted by patient_id: patient_id, person (the same for patients of one birth
-        date and sex, who may be one), subset (train/test), label (0, 1 or null), age_years, sex (F,
-        M or null), lymphocyte_count (10^9 per litre); and warnings in plain words.
+        The patients, sorted by patient_id: patient_id, person (the same for two patients of one
+        birth date and sex, who may be one), subset (train/test), label (0, 1 or null), age_years,
+        sex (F, M or null), lymphocyte_count (10^9 per litre); warnings in plain words; and how the
+        table was read.
 
     Raises:
         UserError: a column is missing or stands twice; a date, count or label can't be read; a
             patient appears twice, has no pictures, or has pictures and no row.
     """
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise UserError(
-            f"clinical_annotation.csv lacks the column{'s' * (len(missing) > 1)} "
-            f"{', '.join(missing)}. It has: {some(list(filter(None, table.columns)))}. "
-            f"Expected: {', '.join(COLUMNS)} (docs/data.md)."
-        )
-    if twice := [column for column in COLUMNS if list(table.columns).count(column) > 1]:
-        raise UserError(
-            f"clinical_annotation.csv has more than one column {', '.join(twice)}; keep the one "
-            "that is meant."
-        )
-    subsets, faults = _subsets_by_patient(pictures)
+    file = table.attrs.get("file", "clinical_annotation.csv")
+    names = clinical.columns
+    values = _named_columns(table, names, file)
+    faults: Faults = defaultdict(list)
+    subsets = _subsets_by_patient(pictures, faults)
+    numbers = {
+        names.lymphocyte_count: values["lymphocyte_count"],
+        names.age: values["age"].where(values["birth_date"] == "", ""),
+    }
+    decimal = _decimal_sign(numbers, faults)
+    words = _words(clinical.labels)
     rows: list[dict[str, Any]] = []
-    births: list[tuple[str, str | None]] = []
-    for line, *record in table[list(COLUMNS)].itertuples(name=None):
-        patient_id, label, sex, birth, count = (str(value).strip() for value in record)
-        where = f"line {line} (patient {patient_id or '?'})"
+    for line, row in zip(values.index, values.to_dict("records"), strict=True):
+        where = f"line {line} (patient {row['id'] or '?'})"
+        born, age = _age(row, clinical, decimal, where, faults)
         rows.append(
             {
-                "patient_id": patient_id,
-                "subset": subsets.get(patient_id, "train"),
-                "label": _label(label, where, faults),
-                "age_years": _age(birth, reference_date, where, faults),
-                "sex": sex.upper() if sex.upper() in ("F", "M") else None,
-                "lymphocyte_count": _count(count, where, faults),
+                "patient_id": row["id"],
+                "subset": subsets.get(row["id"], "train"),
+                "label": _label(row["label"], words, clinical, where, faults),
+                "born": born,
+                "age_years": age,
+                "sex": row["sex"].upper() if row["sex"].upper() in ("F", "M") else None,
+                "lymphocyte_count": _count(
+                    row["lymphocyte_count"], names.lymphocyte_count, decimal, where, faults
+                ),
             }
         )
-        births.append((birth, rows[-1]["sex"]))
-    faults += _mismatches([str(row["patient_id"]) for row in rows], set(subsets))
+    _find_mismatches([row["patient_id"] for row in rows], set(subsets), file, faults)
     if faults:
-        raise UserError(f"The cohort can't be taken: {listed(faults)}")
-    twins = _twins(rows, births)
-    for same in twins:
-        for row in same:
-            row["person"] = min(str(other["patient_id"]) for other in same)
-    return _typed(rows), _warnings(rows, twins)
+        raise UserError(f"The cohort can't be taken: {grouped(faults)}")
+    warnings = _tell_persons(rows, names) + _warnings(rows, names)
+    reading = [f"{file}: {table.attrs.get('form', 'text')}, decimal {_DECIMAL[decimal]}"]
+    return _typed(rows), warnings, reading + _say_ages(rows, values, clinical)
 
 
-def _subsets_by_patient(pictures: Sequence[PictureFile]) -> tuple[dict[str, Subset], list[str]]:
+_OPTIONAL = ("birth_date", "age", "sample_date")
+_DECIMAL = {".": "points", ",": "commas"}
+
+
+def _named_columns(table: pd.DataFrame, names: ClinicalColumns, file: str) -> pd.DataFrame:
+    """The columns that are read, by our names, in their normal form; absent ones are empty."""
+    found = list(table.columns)
+    wanted = {ours: normal(theirs) for ours, theirs in names.model_dump().items()}
+    missing = [
+        theirs for ours, theirs in wanted.items() if ours not in _OPTIONAL and theirs not in found
+    ]
+    if wanted["birth_date"] not in found and wanted["age"] not in found:
+        missing.append(wanted["birth_date"])
+    if missing:
+        near = "".join(alike(name, found) for name in missing)
+        raise UserError(
+            f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}{near}. "
+            f"It has: {some(list(filter(None, found)))}. Expected: {names.id}, {names.label}, "
+            f"{names.sex}, {names.birth_date} (or {names.age}), {names.lymphocyte_count}; "
+            "clinical.columns says what your columns are called (docs/data.md)."
+        )
+    if twice := [theirs for theirs in wanted.values() if found.count(theirs) > 1]:
+        raise UserError(
+            f"{file} has more than one column {', '.join(twice)}; keep the one that is meant."
+        )
+    values = {ours: table[theirs] if theirs in found else "" for ours, theirs in wanted.items()}
+    return pd.DataFrame(values, index=table.index, dtype="str").map(normal)
+
+
+def _subsets_by_patient(pictures: Sequence[PictureFile], faults: Faults) -> dict[str, Subset]:
     subsets: dict[str, Subset] = {}
-    faults = []
+    both: dict[str, None] = {}
     for picture in pictures:
         known = subsets.setdefault(picture.patient_id, picture.subset)
         if known != picture.subset:
-            faults.append(
-                f"patient {picture.patient_id}: has a folder in trainset/ and one in testset/; "
-                "a patient may stand in one only"
-            )
-    return subsets, list(dict.fromkeys(faults))
+            both[picture.patient_id] = None
+    if both:
+        faults["a patient may stand in one of trainset/ and testset/ only"] += [
+            f"patient {patient_id}: has a folder in trainset/ and one in testset/"
+            for patient_id in both
+        ]
+    return subsets
 
 
-def _label(text: str, where: str, faults: list[str]) -> int | None:
-    # A spreadsheet may have turned 1 into 1.0.
-    plain = text.removesuffix(".0")
-    if plain not in LABELS:
-        faults.append(
-            f"{where}: LABEL is {text!r}; allowed: 0 (reactive), 1 (tumoral), -1 (hidden)"
-        )
-    return LABELS.get(plain)
+def _decimal_sign(columns: "dict[str, pd.Series[str]]", faults: Faults) -> str:
+    """The sign before decimals, which all numbers of the table share; a point where none has it."""
+    commas: list[str] = []
+    points: list[str] = []
+    doubtful = True
+    for column, texts in columns.items():
+        for line, text in texts.items():
+            if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)", text):
+                points.append(f"line {line}: {column} is {text!r}")
+            elif re.fullmatch(r"[+-]?(\d+,\d*|,\d+)", text):
+                commas.append(f"line {line}: {column} is {text!r}")
+                doubtful = doubtful and bool(_THOUSANDS.fullmatch(text))
+    if not commas:
+        return "."
+    if points:
+        # Each such cell is told below, as the number that it is not.
+        return "," if len(commas) > len(points) else "."
+    if doubtful:
+        faults[
+            "each comma stands before three digits, and may be for decimals or for thousands; "
+            "write numbers with a decimal point"
+        ] += commas
+    return ","
 
 
-def _age(birth: str, reference_date: date, where: str, faults: list[str]) -> int:
-    try:
-        age = completed_years(parse_date(birth), reference_date)
-    except ValueError as error:
-        faults.append(f"{where}: DOB {error}")
-        return 0
-    if not 0 <= age <= OLDEST_AGE:
-        faults.append(
-            f"{where}: DOB {birth!r} makes an age of {age} years at {reference_date}; "
-            f"allowed: 0 to {OLDEST_AGE} (clinical.reference_date sets the day)"
-        )
-    return age
-
-
-def _count(text: str, where: str, faults: list[str]) -> float:
+def _number(text: str, decimal: str) -> float:
+    """The number, or nan."""
+    if decimal == ",":
+        text = "?" if "." in text else text.replace(",", ".")
     try:
         # Python would read 1_000 as a thousand.
-        count = float(text.replace("_", "?"))
+        return float(text.replace("_", "?"))
     except ValueError:
-        count = math.nan
+        return math.nan
+
+
+def _words(labels: ClinicalLabels) -> dict[str, int | None]:
+    """The label that each word stands for."""
+    given = ((labels.reactive, 0), (labels.tumoral, 1), (labels.hidden, None))
+    return {normal(word).casefold(): label for words, label in given for word in words}
+
+
+def _label(
+    text: str,
+    words: dict[str, int | None],
+    clinical: ClinicalParameters,
+    where: str,
+    faults: Faults,
+) -> int | None:
+    key = text.casefold()
+    # A spreadsheet may have turned 1 into 1.0.
+    for known in (key, key.removesuffix(".0"), key.removesuffix(",0")):
+        if known in words:
+            return words[known]
+    column, labels = clinical.columns.label, clinical.labels
+    faults[
+        f"{column}: allowed are {' or '.join(labels.reactive)} (reactive), "
+        f"{' or '.join(labels.tumoral)} (tumoral), {' or '.join(labels.hidden)} (hidden); "
+        "clinical.labels says what your words are"
+    ].append(f"{where}: {column} is {text!r}")
+    return None
+
+
+def _age(
+    row: dict[Hashable, str], clinical: ClinicalParameters, decimal: str, where: str, faults: Faults
+) -> tuple[date | None, int]:
+    """Birth date, where there is one, and age."""
+    names = clinical.columns
+    at = clinical.reference_date
+    if row["sample_date"]:
+        at = _date(row["sample_date"], names.sample_date, clinical, where, faults) or at
+    if row["birth_date"] or not row["age"]:
+        born = _date(row["birth_date"], names.birth_date, clinical, where, faults)
+        if born is None:
+            return None, 0
+        age = completed_years(born, at)
+        told = f"{names.birth_date} {row['birth_date']!r} makes an age of {age} years at {at}"
+        if not row["sample_date"]:
+            told += " (clinical.reference_date sets the day)"
+    else:
+        born, years = None, _number(row["age"], decimal)
+        # Not a number is outside, too.
+        age = math.floor(years) if 0 <= years < OLDEST_AGE + 1 else -1
+        told = f"{names.age} is {row['age']!r}"
+    if not 0 <= age <= OLDEST_AGE:
+        faults[f"ages are 0 to {OLDEST_AGE} years"].append(f"{where}: {told}")
+    return born, age
+
+
+def _date(
+    text: str, column: str, clinical: ClinicalParameters, where: str, faults: Faults
+) -> date | None:
+    try:
+        return parse_date(text, clinical.slash_dates)
+    except ValueError as error:
+        slashed = "M/D/YYYY" if clinical.slash_dates == "month_first" else "D/M/YYYY"
+        faults[
+            f"{column}: expected {slashed} (clinical.slash_dates), DD-MM-YYYY or YYYY-MM-DD"
+        ].append(f"{where}: {column} {error}")
+        return None
+
+
+def _count(text: str, column: str, decimal: str, where: str, faults: Faults) -> float:
+    count = _number(text, decimal)
     if not LOWEST_COUNT <= count <= HIGHEST_COUNT:
-        faults.append(
-            f"{where}: LYMPH_COUNT is {text!r}; expected a number from {LOWEST_COUNT} to "
-            f"{HIGHEST_COUNT}, in 10^9 per litre"
-        )
+        faults[
+            f"{column}: expected a number from {LOWEST_COUNT} to {HIGHEST_COUNT}, in 10^9 per "
+            f"litre; the other numbers of the table have decimal {_DECIMAL[decimal]}"
+        ].append(f"{where}: {column} is {text!r}")
     return count
 
 
-def _mismatches(patient_ids: list[str], with_pictures: set[str]) -> list[str]:
-    faults = [
-        f"patient {patient_id or '(no ID)'}: stands {n} times in the table; once is allowed"
+def _find_mismatches(
+    patient_ids: list[str], with_pictures: set[str], file: str, faults: Faults
+) -> None:
+    without_row = with_pictures - set(patient_ids)
+    near: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(without_row):
+        near[folded(name)].append(name)
+    twice = [
+        f"patient {patient_id or '(no ID)'}: stands {n} times in the table"
         for patient_id, n in Counter(patient_ids).items()
         if n > 1
     ]
-    faults += [
-        f"patient {patient_id or '(no ID)'}: has a row and no pictures "
-        f"(expected trainset/{patient_id}/ or testset/{patient_id}/)"
+    without_pictures = [
+        f"patient {patient_id or '(no ID)'}: has a row and no pictures (expected in "
+        f"trainset/{patient_id}/ or testset/{patient_id}/)"
+        f"{alike(patient_id, near.get(folded(patient_id), []))}"
         for patient_id in dict.fromkeys(patient_ids)
         if patient_id not in with_pictures
     ]
-    faults += [
-        f"patient {patient_id}: has pictures and no row in clinical_annotation.csv"
-        for patient_id in sorted(with_pictures - set(patient_ids))
-    ]
-    return faults
+    for cause, places in (
+        ("a patient stands once in the table", twice),
+        ("a row needs pictures", without_pictures),
+        (
+            "pictures need a row",
+            [f"patient {name}: has pictures and no row in {file}" for name in sorted(without_row)],
+        ),
+    ):
+        if places:
+            faults[cause] += places
 
 
-def _twins(
-    rows: list[dict[str, Any]], births: list[tuple[str, str | None]]
-) -> list[list[dict[str, Any]]]:
-    """The rows, those of one birth date and sex together."""
-    twins: dict[tuple[date, str | None], list[dict[str, Any]]] = {}
-    for row, (birth, sex) in zip(rows, births, strict=True):
-        twins.setdefault((parse_date(birth), sex), []).append(row)
-    return list(twins.values())
+def _tell_persons(rows: list[dict[str, Any]], names: ClinicalColumns) -> list[str]:
+    """Give each row its person; say who is taken for one, and whose birth date is a placeholder.
+
+    Two patients of one birth date and sex may be one person, so they stay together. Where it can't
+    be so, the date is no person's but a placeholder, as hospitals write for dates that may not
+    leave them, and each patient is a person.
+    """
+    warnings = []
+    same: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        row["person"] = row["patient_id"]
+        if row["born"]:
+            same[row["born"], row["sex"]].append(row)
+    days = Counter((row["born"].month, row["born"].day) for row in rows if row["born"])
+    for (born, _), twins in same.items():
+        if len(twins) == 1:
+            continue
+        ids = sorted(row["patient_id"] for row in twins)
+        reasons = {
+            f"they are {len(twins)}": len(twins) > 2,
+            "their labels differ": len({row["label"] for row in twins} - {None}) > 1,
+            f"their age is {twins[0]['age_years']}": twins[0]["age_years"] > OLDEST_PLAUSIBLE_AGE,
+            f"{days[born.month, born.day]} patients have a birthday on that day": (
+                days[born.month, born.day] > max(5, len(rows) / 10)
+            ),
+        }
+        if not any(reasons.values()):
+            for row in twins:
+                row["person"] = ids[0]
+            warnings.append(
+                f"Patients {', '.join(ids)} share a birth date and sex: perhaps one person twice."
+            )
+        else:
+            why = " and ".join(reason for reason, holds in reasons.items() if holds)
+            warnings.append(
+                f"Patients {some(ids)} share the birth date {born} and sex, and {why}: taken for a "
+                "placeholder, and each patient for a person."
+            )
+    if not same:
+        warnings.append(
+            f"No patient has a birth date ({names.birth_date}): a person who stands in the table "
+            "twice can't be told."
+        )
+    return warnings
 
 
-def _warnings(rows: list[dict[str, Any]], twins: list[list[dict[str, Any]]]) -> list[str]:
-    warnings = [
-        f"Patients {', '.join(sorted(str(row['patient_id']) for row in same))} share a birth date "
-        "and sex: perhaps one person twice."
-        for same in twins
-        if len(same) > 1
-    ]
+def _warnings(rows: list[dict[str, Any]], names: ClinicalColumns) -> list[str]:
+    warnings = []
+    high = [r["patient_id"] for r in rows if r["lymphocyte_count"] > HIGHEST_PLAUSIBLE_COUNT]
+    if high:
+        warnings.append(
+            f"{names.lymphocyte_count}: {len(high)} of {len(rows)} values are above "
+            f"{HIGHEST_PLAUSIBLE_COUNT}, which no patient has in 10^9 per litre; they look like "
+            f"cells per microlitre (divide these by 1000): {some(high)}."
+        )
+    low = [r["patient_id"] for r in rows if r["lymphocyte_count"] < LOWEST_PLAUSIBLE_COUNT]
+    if low:
+        warnings.append(
+            f"{names.lymphocyte_count}: {len(low)} of {len(rows)} values are below "
+            f"{LOWEST_PLAUSIBLE_COUNT}, too few for a lymphocytosis in 10^9 per litre; they look "
+            f"like 10^12 per litre (multiply these by 1000): {some(low)}."
+        )
+    old = [r for r in rows if r["age_years"] > OLDEST_PLAUSIBLE_AGE]
+    if old:
+        warnings.append(
+            f"{names.birth_date if old[0]['born'] else names.age}: {len(old)} of {len(rows)} "
+            f"patients are older than {OLDEST_PLAUSIBLE_AGE} years; it looks like a placeholder: "
+            f"{some([row['patient_id'] for row in old])}."
+        )
     unlabelled = [r["patient_id"] for r in rows if r["subset"] == "train" and r["label"] is None]
     if unlabelled:
         warnings.append(
-            f"Patients {', '.join(map(str, unlabelled))} stand in trainset/ without a label: "
+            f"Patients {', '.join(unlabelled)} stand in trainset/ without a label: "
             "their pictures train the encoder, and no classifier sees them."
         )
-    unknown_sex = [str(row["patient_id"]) for row in rows if row["sex"] is None]
+    unknown_sex = [row["patient_id"] for row in rows if row["sex"] is None]
     if unknown_sex:
         warnings.append(
-            f"Patients {', '.join(unknown_sex)}: GENDER is neither F nor M, taken as unknown."
+            f"Patients {', '.join(unknown_sex)}: {names.sex} is neither F nor M, taken as unknown."
         )
     return warnings
+
+
+def _say_ages(
+    rows: list[dict[str, Any]], values: pd.DataFrame, clinical: ClinicalParameters
+) -> list[str]:
+    """Say at which day ages are, where the table gives no sample date."""
+    at_reference = [
+        row["age_years"]
+        for row, sampled in zip(rows, values["sample_date"], strict=True)
+        if row["born"] and not sampled
+    ]
+    if not at_reference:
+        return []
+    return [
+        f"ages of {len(at_reference)} patients without a {clinical.columns.sample_date} are "
+        f"completed years at {clinical.reference_date} (clinical.reference_date; the paper's is "
+        f"2021-03-01): {min(at_reference)} to {max(at_reference)}"
+    ]
 
 
 def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -237,29 +436,37 @@ def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return patients.sort_values("patient_id", ignore_index=True)
 
 
-def table_traces(table: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
+def table_traces(
+    table: pd.DataFrame, patients: pd.DataFrame, columns: ClinicalColumns
+) -> pd.DataFrame:
     """Take from the table what is no medicine and may yet tell the label: its form.
 
     Args:
-        table: the CSV as text, as `read_patients` takes it.
+        table: the table as text, as `read_patients` takes it.
         patients: what `read_patients` made of it: patient_id, and others.
+        columns: what the table's columns are called.
 
     Returns:
-        patient_id; date_format (1: a birth date with dashes, 0: with slashes); row_order (from 0).
+        patient_id; date_format (of the birth date, 1: with dashes, 0: with slashes or none);
+        row_order (from 0).
 
     Raises:
         UserError: the file is not the one that the patients were read from.
     """
-    once = all(list(table.columns).count(name) == 1 for name in ("ID", "DOB"))
-    if not once or sorted(table["ID"].str.strip()) != sorted(patients["patient_id"]):
+    file = table.attrs.get("file", "clinical_annotation.csv")
+    try:
+        values = _named_columns(table, columns, file)
+    except UserError as error:
+        raise UserError(f"{file} has changed since ingest. Run ingest again. {error}") from error
+    if sorted(values["id"]) != sorted(patients["patient_id"]):
         raise UserError(
-            "clinical_annotation.csv has changed since ingest: it does not hold the same patients. "
+            f"{file} has changed since ingest: it does not hold the same patients. "
             "Run ingest again."
         )
     return pd.DataFrame(
         {
-            "patient_id": table["ID"].str.strip().to_numpy(),
-            "date_format": table["DOB"].str.contains("-").to_numpy(dtype="int8"),
+            "patient_id": values["id"].to_numpy(),
+            "date_format": values["birth_date"].str.contains("-").to_numpy(dtype="int8"),
             "row_order": range(len(table)),
         }
     )

@@ -40,7 +40,11 @@ def count_cells(patients: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
 
 
 def report_ingest(
-    patients: pd.DataFrame, records: pd.DataFrame, warnings: list[str], image: dict[str, Any]
+    patients: pd.DataFrame,
+    records: pd.DataFrame,
+    warnings: list[str],
+    reading: list[str],
+    image: dict[str, Any],
 ) -> dict[str, Any]:
     """Say what was taken, what was converted or left out and why, and what looks odd.
 
@@ -48,6 +52,7 @@ def report_ingest(
         patients: with cell_count.
         records: the image store's records, one row a file.
         warnings: what reading the clinical table brought up.
+        reading: how the clinical table was read.
         image: the parameters that shaped the pictures.
 
     Returns:
@@ -56,6 +61,7 @@ def report_ingest(
     status = records["status"].value_counts()
     unusual = records.loc[records["status"] != "taken", ["path", "status", "reason"]]
     return {
+        "read": reading,
         "patients": {
             "train_reactive": _count(patients, "train", 0),
             "train_tumoral": _count(patients, "train", 1),

@@ -1,6 +1,6 @@
 """The files of a cohort's folders, before anything is known of their content."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ class PictureFile:
 
     Attributes:
         subset: train or test, by the folder the patient stands in.
-        patient_id: name of the patient's folder.
+        patient_id: name of the patient's folder, in its normal form.
         image_id: name of the file; it repeats between patients.
         path: path relative to the cohort's folder, with forward slashes.
         read: returns the file's bytes; raises OSError, with a reason, where it may not be read.
@@ -27,3 +27,16 @@ class PictureFile:
     image_id: str
     path: str
     read: Callable[[], bytes]
+
+
+class PictureFiles(list[PictureFile]):
+    """The files of a cohort.
+
+    Attributes:
+        empty_folders: paths of the patients' folders that hold no file.
+    """
+
+    def __init__(self, files: Iterable[PictureFile], empty_folders: Iterable[str] = ()) -> None:
+        """Make the list."""
+        super().__init__(files)
+        self.empty_folders = list(empty_folders)

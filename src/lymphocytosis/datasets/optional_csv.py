@@ -1,12 +1,15 @@
-"""A CSV that a user may supply, or not."""
+"""A table that a user may supply, or not."""
 
+import logging
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 
-from lymphocytosis.datasets.text_table import read_text_table
+from lymphocytosis.datasets.text_table import find_table, read_text_table
+
+logger = logging.getLogger(__name__)
 
 
 class OptionalCSVDataset(AbstractDataset[NoReturn, pd.DataFrame | None]):
@@ -16,7 +19,7 @@ class OptionalCSVDataset(AbstractDataset[NoReturn, pd.DataFrame | None]):
         """Make the dataset.
 
         Args:
-            filepath: the CSV.
+            filepath: the table as a CSV; one with another suffix of a table may stand there.
             metadata: for kedro-viz.
         """
         self._path = Path(filepath)
@@ -30,11 +33,14 @@ class OptionalCSVDataset(AbstractDataset[NoReturn, pd.DataFrame | None]):
             is no such file.
 
         Raises:
-            UserError: the file is too large, or no CSV in UTF-8.
+            UserError: there are several; the file is too large, or no table.
         """
-        if not self._path.is_file():
+        path = find_table(self._path)
+        if path is None:
             return None
-        return read_text_table(self._path)
+        table = read_text_table(path)
+        logger.info("%s: %s", path.name, table.attrs["form"])
+        return table
 
     def save(self, data: NoReturn) -> NoReturn:
         """Refuse: the table is the user's."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PictureFile
+from lymphocytosis.cohort.names import normal
+from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PictureFile, PictureFiles
 from lymphocytosis.errors import UserError, some
 from lymphocytosis.imaging.decode import SUFFIXES
 from lymphocytosis.whole_files import naming
@@ -20,7 +21,7 @@ MOST_BYTES = 64 * 1024 * 1024
 SIMULATED_MARK = ".simulated"
 
 
-class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[PictureFile]]):
+class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureFiles]):
     """Lists a cohort's pictures on load; writes a simulated cohort's on save.
 
     Files are read only when `PictureFile.read` is called. Hidden files are passed over.
@@ -36,22 +37,23 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
         self._root = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> list[PictureFile]:
+    def load(self) -> PictureFiles:
         """List every file in every patient's folder, sorted.
 
         Returns:
-            The files.
+            The files, and which patients' folders are empty.
 
         Raises:
             UserError: no such folder; it has neither trainset/ nor testset/; it can't be listed; a
-                picture stands outside every patient's folder; a name is not in UTF-8.
+                picture stands outside every patient's folder; two folders have one patient's name;
+                a name is not in UTF-8.
         """
         try:
             return self._listed()
         except OSError as error:
             raise UserError(f"The cohort folder {self._root} can't be listed: {error}") from error
 
-    def _listed(self) -> list[PictureFile]:
+    def _listed(self) -> PictureFiles:
         if not self._root.is_dir():
             raise UserError(
                 f"There is no cohort folder {self._root}. Give it by --params=cohort_dir=... "
@@ -77,20 +79,19 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
             )
         if not files:
             raise UserError(f"The folders {', '.join(folders)} in {self._root} hold no pictures.")
-        return files
+        return PictureFiles(files, self._check_folders(folders))
 
     def _files_of_subset(self, folder: str) -> list[PictureFile]:
         root = self._root.resolve()
         patients = [
             # Looked up once a folder: following links costs as much as reading a picture.
             (patient, patient.resolve().is_relative_to(root))
-            for patient in sorted((self._root / folder).iterdir())
-            if patient.is_dir() and not patient.name.startswith(".")
+            for patient in self._patients_of_subset(folder)
         ]
         return [
             PictureFile(
                 subset=SUBSET_FOLDERS[folder],
-                patient_id=patient.name,
+                patient_id=normal(patient.name),
                 image_id=path.name,
                 path=path.relative_to(self._root).as_posix(),
                 read=partial(_read_inside, path, root, inside),
@@ -99,6 +100,30 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], list[Pic
             for path in sorted(patient.iterdir())
             if not path.name.startswith(".")
         ]
+
+    def _patients_of_subset(self, folder: str) -> list[Path]:
+        return [
+            path
+            for path in sorted((self._root / folder).iterdir())
+            if path.is_dir() and not path.name.startswith(".")
+        ]
+
+    def _check_folders(self, folders: list[str]) -> list[str]:
+        """Refuse folders that are of one patient by their names; list the empty ones."""
+        of_name: dict[tuple[str, str], list[str]] = {}
+        empty = []
+        for folder in folders:
+            for patient in self._patients_of_subset(folder):
+                path = f"{folder}/{patient.name}"
+                of_name.setdefault((folder, normal(patient.name)), []).append(path)
+                if all(file.name.startswith(".") for file in patient.iterdir()):
+                    empty.append(path)
+        if same := [path for paths in of_name.values() if len(paths) > 1 for path in paths]:
+            raise UserError(
+                f"{some([ascii(path) for path in same])}: names of folders that differ in blanks "
+                "or in Unicode's form of a letter alone. Rename them, or make them one folder."
+            )
+        return empty
 
     def _strays_of_subset(self, folder: str) -> list[str]:
         return [

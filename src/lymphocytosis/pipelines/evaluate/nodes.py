@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from lymphocytosis.parameters import (
+    ClinicalParameters,
     ComputeParameters,
     EncoderParameters,
     EvaluationParameters,
@@ -53,6 +54,7 @@ def predict_by_controls(
     clinical_annotation: pd.DataFrame,
     evaluation_folds: pd.DataFrame,
     evaluation: EvaluationParameters,
+    clinical: ClinicalParameters,
 ) -> pd.DataFrame:
     """Predict held-out patients without any picture; see `predict_controls`."""
     from lymphocytosis.cohort.clinical import table_traces
@@ -62,7 +64,7 @@ def predict_by_controls(
     check_patients_of("evaluation_folds", evaluation_folds, patients)
     return predict_controls(
         patients,
-        table_traces(clinical_annotation, patients),
+        table_traces(clinical_annotation, patients, clinical.columns),
         evaluation_folds,
         evaluation.wanted_sensitivity,
         evaluation.seed,

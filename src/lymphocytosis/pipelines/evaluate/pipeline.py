@@ -32,6 +32,7 @@ def create_pipeline() -> Pipeline:
                     "clinical_annotation",
                     "evaluation_folds",
                     "params:evaluation",
+                    "params:clinical",
                 ],
                 outputs="control_predictions",
                 name="predict_by_controls",

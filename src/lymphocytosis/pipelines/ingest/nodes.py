@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.cohort.pictures import PictureFile, PictureFiles
 from lymphocytosis.parameters import ClinicalParameters, ImageParameters
 from lymphocytosis.pipelines.late import pd, store
 
@@ -16,14 +16,21 @@ logger = logging.getLogger(__name__)
 
 
 def read_clinical_table(
-    cohort_pictures: list[PictureFile],
+    cohort_pictures: PictureFiles,
     clinical_annotation: pd.DataFrame,
     clinical: ClinicalParameters,
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Turn the hospital's table into typed patients; see `read_patients`."""
     from lymphocytosis.cohort.clinical import read_patients
 
-    return read_patients(clinical_annotation, cohort_pictures, clinical.reference_date)
+    patients, warnings, reading = read_patients(clinical_annotation, cohort_pictures, clinical)
+    warnings += [
+        f"{folder}/ holds no pictures, and the table has no row of it: passed over."
+        for folder in cohort_pictures.empty_folders
+    ]
+    for line in reading:
+        logger.info(line)
+    return patients, warnings, reading
 
 
 def decode_cells(
@@ -44,7 +51,10 @@ def decode_cells(
 
 
 def tabulate_cells(
-    cell_images: store.CellImages, registered_patients: pd.DataFrame, clinical_warnings: list[str]
+    cell_images: store.CellImages,
+    registered_patients: pd.DataFrame,
+    clinical_warnings: list[str],
+    clinical_reading: list[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Say which cells each patient has, and what was left out.
 
@@ -52,6 +62,7 @@ def tabulate_cells(
         cell_images: the image store with its records.
         registered_patients: the patients, without cell counts.
         clinical_warnings: what reading the clinical table brought up.
+        clinical_reading: how the clinical table was read.
 
     Returns:
         patients, cells and the ingest report.
@@ -61,7 +72,11 @@ def tabulate_cells(
     records = cell_images.records
     patients = count_cells(registered_patients, records)
     report = report_ingest(
-        patients, records, clinical_warnings, cell_images.image.model_dump(mode="json")
+        patients,
+        records,
+        clinical_warnings,
+        clinical_reading,
+        cell_images.image.model_dump(mode="json"),
     )
     logger.info("pictures: %s", ", ".join(f"{n} {kind}" for kind, n in report["pictures"].items()))
     for warning in report["warnings"]:

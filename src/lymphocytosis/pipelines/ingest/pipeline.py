@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
                 read_clinical_table,
                 # The folder comes first: where there is none, that is what must be said.
                 inputs=["cohort_pictures", "clinical_annotation", "params:clinical"],
-                outputs=["registered_patients", "clinical_warnings"],
+                outputs=["registered_patients", "clinical_warnings", "clinical_reading"],
                 name="read_clinical_table",
             ),
             node(
@@ -24,7 +24,12 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 tabulate_cells,
-                inputs=["cell_images", "registered_patients", "clinical_warnings"],
+                inputs=[
+                    "cell_images",
+                    "registered_patients",
+                    "clinical_warnings",
+                    "clinical_reading",
+                ],
                 outputs=["patients", "cells", "ingest_report"],
                 name="tabulate_cells",
             ),
