@@ -32,24 +32,23 @@ def noise(*shape, seed=0, dtype=np.uint8):
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
 
 
-def hand_made_png(width, height, depth=8, rows=b""):
-    """An RGB PNG, written by the specification; Pillow can't write every kind."""
+def hand_made_png(width, height, depth=8, rows=b"", kind=2):
+    """A PNG in colour (kind 2), or colour and alpha (kind 6)."""
 
     def chunk(name, data):
         return (
             struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def png_of_16_bits(pixels):
+def png_of_16_bits(pixels, kind=2):
     rows = pixels.astype(">u2")
-    return hand_made_png(
-        pixels.shape[1], pixels.shape[0], 16, b"".join(b"\0" + row.tobytes() for row in rows)
-    )
+    body = b"".join(b"\0" + row.tobytes() for row in rows)
+    return hand_made_png(pixels.shape[1], pixels.shape[0], 16, body, kind)
 
 
 def animation(file_format):
@@ -119,10 +118,10 @@ class TestOtherSize:
         assert np.abs(decoded.pixels[..., 0] - along[:, None]).max() <= 0.5 + 1e-6
         assert np.abs(decoded.pixels[..., 1] - along[None, :]).max() <= 0.5 + 1e-6
 
-    def test_one_pixel_fills_the_picture(self, image_parameters):
-        one = np.array([[[3, 141, 59]]], dtype=np.uint8)
-        decoded = decode_picture(encode(one), PATH, image_parameters())
-        assert (decoded.pixels == one).all()
+    def test_two_by_two_pixels_fill_the_picture(self, image_parameters):
+        four = noise(2, 2, 3)
+        decoded = decode_picture(encode(four), PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels[::39, ::39], four)
         assert decoded.pixels.shape == (SIZE, SIZE, 3)
 
     def test_is_left_out_where_the_parameter_says_so(self, image_parameters):
@@ -180,7 +179,8 @@ class TestOtherMode:
         mode, content, colours = OTHER_MODES[name]
         path = PATH.replace("png", "tif") if content[:2] in (b"II", b"MM") else PATH
         decoded = decode_picture(content, path, image_parameters())
-        assert (decoded.status, decoded.reason) == ("converted", f"mode {mode}, not RGB")
+        depth = "; read as 16-bit values" * (";16" in mode)
+        assert (decoded.status, decoded.reason) == ("converted", f"mode {mode}, not RGB{depth}")
         assert np.abs(decoded.pixels - colours.astype(float)).max() <= 1
 
     def test_is_left_out_where_the_parameter_says_so(self, image_parameters, name):
@@ -195,6 +195,107 @@ class TestOtherMode:
             UserError, match=f"{PATH}: mode {mode}, not RGB; image.other_mode is 'refuse'"
         ):
             decode_picture(content, PATH, image_parameters(other_mode="refuse"))
+
+
+def deep_tiff(pixels, order, packed, palette=None):
+    """An RGB TIFF of 16 bits a channel in one strip; or of 8-bit indices, with its palette."""
+    channels = 1 if palette is not None else 3
+    bits = 8 if palette is not None else 16
+    data = pixels.astype(order + f"u{bits // 8}").tobytes()
+    data = zlib.compress(data) if packed else data
+    height, width = pixels.shape[:2]
+    apart = {258: np.full(channels, bits)} if channels == 3 else {320: np.ravel(palette.T)}
+    tags = {
+        256: width, 257: height, 258: bits, 259: 8 if packed else 1, 262: 2 if channels == 3 else 3,
+        273: 0, 277: channels, 278: height, 279: len(data),
+    }  # fmt: skip
+    (tag, values) = next(iter(apart.items()))
+    start = 8 + 2 + 12 * len(tags | apart) + 4
+    tags |= {tag: start, 273: start + 2 * len(values)}
+    entries = b"".join(
+        struct.pack(order + "HHII", tag, 3, len(apart[tag]), value)
+        if tag in apart
+        else struct.pack(order + "HHII", tag, 4, 1, value)
+        for tag, value in sorted(tags.items())
+    )
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HIH", 42, 8, len(tags))
+    return head + entries + bytes(4) + values.astype(order + "u2").tobytes() + data
+
+
+class TestSixteenBitsAChannel:
+    FORMS = ("png", "<", ">", "< packed", "> packed")
+
+    def written(self, pixels, form):
+        if form == "png":
+            return png_of_16_bits(pixels)
+        return deep_tiff(pixels, form[0], "packed" in form)
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+    def test_the_cameras_depth_gives_the_scale(self, image_parameters, form, bits):
+        values = DEEP >> (16 - bits)
+        decoded = decode_picture(self.written(values, form), PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, DEEP >> 8)
+        assert decoded.status == "converted"
+        assert decoded.reason.endswith(f"; read as {bits}-bit values")
+
+    @given(st.integers(1, 65_535), st.integers(0, 65_535))
+    def test_no_value_is_clipped_and_order_stays(self, image_parameters, top, elsewhere):
+        ramp = np.linspace(0, top, SIZE * SIZE * 3).astype(np.uint16).reshape(SIZE, SIZE, 3)
+        decoded = decode_picture(
+            png_of_16_bits(ramp), PATH, image_parameters(), greatest=lambda: elsewhere
+        )
+        if decoded.pixels is not None:
+            assert (np.diff(decoded.pixels.ravel().astype(int)) >= 0).all()
+            bits = int(decoded.reason.partition("read as ")[2].partition("-")[0])
+            assert max(top, elsewhere) < 2**bits
+            np.testing.assert_array_equal(decoded.pixels, ramp >> (bits - 8))
+
+    def test_an_opaque_alpha_does_not_tell_the_depth(self, image_parameters):
+        values = np.dstack([DEEP >> 4, np.full((SIZE, SIZE), 65_535)])
+        content = png_of_16_bits(values, kind=6)
+        decoded = decode_picture(content, PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, DEEP >> 8)
+        assert decoded.reason == "mode RGBA;16B, not RGB; read as 12-bit values"
+
+
+class TestPalettes:
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize(
+        ("factor", "said"), [(1, "; palette taken as 8-bit values"), (257, "")]
+    )
+    def test_of_either_range_give_their_colours(self, image_parameters, order, factor, said):
+        palette = PALETTE.astype(np.uint16) * factor
+        content = deep_tiff(GREY, order, packed=False, palette=palette)
+        decoded = decode_picture(content, PATH, image_parameters())
+        np.testing.assert_array_equal(decoded.pixels, PALETTE[GREY])
+        assert (decoded.status, decoded.reason) == ("converted", f"mode P, not RGB{said}")
+
+
+class TestWhatConversionGave:
+    @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP", "TIFF"])
+    @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 10, 90)])
+    def test_one_colour_is_left_out(self, image_parameters, file_format, colour):
+        content = encode(np.full((SIZE, SIZE, 3), colour, dtype=np.uint8), file_format)
+        decoded = decode_picture(content, PATH, image_parameters())
+        assert decoded.pixels is None
+        assert (decoded.status, decoded.reason) == ("left_out", "is of one colour")
+        with pytest.raises(UserError, match=r"is of one colour; image.unreadable is 'refuse'"):
+            decode_picture(content, PATH, image_parameters(unreadable="refuse"))
+
+    @pytest.mark.parametrize("row", range(4))
+    def test_one_other_pixel_is_seen_wherever_it_stands(self, image_parameters, row):
+        pixels = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+        pixels[row, 3] = 200
+        assert decode_picture(encode(pixels), PATH, image_parameters()).reason == ""
+
+    @pytest.mark.parametrize(
+        ("values", "said"), [(16, "uses almost none of its range: 16 of 256 values"), (17, "")]
+    )
+    def test_few_values_are_said_to_be(self, image_parameters, values, said):
+        pixels = (100 + np.arange(SIZE * SIZE * 3) % values).reshape(SIZE, SIZE, 3)
+        decoded = decode_picture(encode(pixels.astype(np.uint8)), PATH, image_parameters())
+        assert (decoded.status, decoded.reason) == ("taken", said)
 
 
 class TestModesWithoutAnEightBitForm:

@@ -2,17 +2,20 @@ import hashlib
 import io
 import mmap
 import re
+import struct
 import warnings
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.errors import UserError
-from lymphocytosis.imaging.store import CellImages, decode_pictures
+from lymphocytosis.imaging.store import CellImages, decode_pictures, warn_of_pictures
 
 SIZE = 40
 
@@ -21,9 +24,23 @@ def numbered(number):
     """A PNG that says its number in its first pixels."""
     pixels = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
     pixels[0, 0, :2] = divmod(number, 256)
+    pixels[-1] = 255
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=0)
     return file.getvalue()
+
+
+def deep(pixels):
+    """A PNG of 16 bits a channel, which Pillow can't write."""
+
+    def chunk(name, data):
+        body = name + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels.astype(">u2")))
+    header = struct.pack(">IIBBBBB", SIZE, SIZE, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def file_of(name, content, patient="P1", subset="train"):
@@ -87,6 +104,35 @@ class TestDecodePictures:
         ]
         with pytest.raises(UserError, match=r"trainset/P1/bad.png: .*image.unreadable is 'refuse'"):
             list(decode_pictures(files, image_parameters(unreadable="refuse")))
+
+    def test_pictures_of_a_patient_are_scaled_by_the_greatest_value_among_them(
+        self, image_parameters
+    ):
+        bright = np.full((SIZE, SIZE, 3), 4000)
+        bright[0] = 0
+        contents = [deep(pixels) for pixels in (bright // 8, bright, bright // 4)]
+        files = [file_of(f"{n}.png", content, "P1") for n, content in enumerate(contents)]
+        files += [file_of("0.png", contents[0], "P2"), file_of("1.jpg", b"?", "P2")]
+        decoded = list(decode_pictures(files, image_parameters()))
+        greatest = [item.pixels.max() for item in decoded if item.pixels is not None]
+        assert greatest == [500 // 16, 4000 // 16, 1000 // 16, 500 // 4]
+        said = warn_of_pictures(pd.DataFrame([item.record for item in decoded]))
+        assert len(said) == 3
+        assert "1 picture(s) with 16 bits a channel were read as 10-bit values" in said[0]
+        assert "3 picture(s) with 16 bits a channel were read as 12-bit values" in said[1]
+        assert "Patients: P1." in said[1]
+        assert "can't be compared" in said[2]
+
+    def test_a_faint_picture_is_taken_and_warned_of(self, image_parameters):
+        file = io.BytesIO()
+        noise = np.random.default_rng(0).integers(0, 14, (SIZE, SIZE, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(file, "PNG")
+        files = [file_of("a.png", numbered(1)), file_of("b.png", file.getvalue())]
+        records = [item.record for item in decode_pictures(files, image_parameters())]
+        assert [record["status"] for record in records] == ["taken", "taken"]
+        (said,) = warn_of_pictures(pd.DataFrame(records))
+        assert said.startswith("1 picture(s) use fewer than 16 of the 256 values")
+        assert said.endswith(": trainset/P1/b.png.")
 
     def test_no_files_give_no_pictures(self, image_parameters):
         assert list(decode_pictures([], image_parameters())) == []

@@ -7,14 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lymphocytosis.cohort.pictures import PictureFile
-from lymphocytosis.errors import UserError
-from lymphocytosis.imaging.decode import Decoded, Pixels, decode_picture, refuse_or_leave_out
+from lymphocytosis.errors import UserError, some
+from lymphocytosis.imaging.decode import (
+    FAINT,
+    LEAST_SPAN,
+    Decoded,
+    Pixels,
+    decode_picture,
+    greatest_value,
+    refuse_or_leave_out,
+)
 from lymphocytosis.parameters import ImageParameters
 
 # Files decoded ahead of the writer: bounds memory, keeps every core busy.
@@ -97,10 +106,66 @@ def decode_pictures(
     """
     # Pillow lets go of Python's lock while it decodes, so threads are enough. Its warnings about
     # odd but readable files would drown the report; filters are the process's, so not a thread's.
+    decode = partial(_decode_file, image=image, greatest=_GreatestValues(files))
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module=r"PIL\b")
         for start in range(0, len(files), _AHEAD):
-            yield from pool.map(partial(_decode_file, image=image), files[start : start + _AHEAD])
+            yield from pool.map(decode, files[start : start + _AHEAD])
+
+
+def warn_of_pictures(records: pd.DataFrame) -> list[str]:
+    """Say in plain words which conversions and which pictures want a look.
+
+    Args:
+        records: the image store's records, one row a file.
+
+    Returns:
+        One text each; none where there is nothing to warn of.
+    """
+    said = []
+    depth = records["reason"].str.extract(r"read as (\d+)-bit values", expand=False)
+    for bits, rows in records.groupby(depth):
+        patients = list(rows["patient_id"].unique())
+        said.append(
+            f"{len(rows)} picture(s) with 16 bits a channel were read as {bits}-bit values, the "
+            f"greatest value of each patient's pictures being below {2 ** int(str(bits))}. "
+            f"Patients: {some(patients)}."
+        )
+    if len(said) > 1:
+        said.append(
+            "Patients differ in the bits of their pictures' values. If one camera took them all, "
+            "their brightness can't be compared."
+        )
+    faint = records.loc[records["reason"].str.contains(FAINT), "path"]
+    if len(faint):
+        said.append(
+            f"{len(faint)} picture(s) use fewer than {LEAST_SPAN} of the 256 values of a channel, "
+            f"and show next to nothing: {some(list(faint))}."
+        )
+    return said
+
+
+class _GreatestValues:
+    """The greatest value in each patient's 16-bit pictures, found when the first one is met."""
+
+    def __init__(self, files: Sequence[PictureFile]) -> None:
+        self._files = files
+        self._found: dict[str, int] = {}
+        self._lock = Lock()
+
+    def of(self, patient_id: str) -> int:
+        with self._lock:
+            if patient_id not in self._found:
+                values = [_greatest_of(f) for f in self._files if f.patient_id == patient_id]
+                self._found[patient_id] = max(values)
+            return self._found[patient_id]
+
+
+def _greatest_of(file: PictureFile) -> int:
+    try:
+        return greatest_value(file.read(), file.path)
+    except OSError:
+        return 0
 
 
 def fingerprint(images: CellImages) -> str:
@@ -134,7 +199,9 @@ def check_same_ingest(cells: pd.DataFrame, images: CellImages) -> None:
         )
 
 
-def _decode_file(file: PictureFile, image: ImageParameters) -> StoredPicture:
+def _decode_file(
+    file: PictureFile, image: ImageParameters, greatest: _GreatestValues
+) -> StoredPicture:
     digest = ""
     try:
         content = file.read()
@@ -142,7 +209,7 @@ def _decode_file(file: PictureFile, image: ImageParameters) -> StoredPicture:
         decoded = refuse_or_leave_out(f"can't be read: {error}", file.path, image)
     else:
         digest = sha256(content).hexdigest()
-        decoded = decode_picture(content, file.path, image)
+        decoded = decode_picture(content, file.path, image, partial(greatest.of, file.patient_id))
     return StoredPicture(_record(file, digest, decoded), decoded.pixels)
 
 

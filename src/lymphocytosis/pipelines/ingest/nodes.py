@@ -74,7 +74,7 @@ def tabulate_cells(
     report = report_ingest(
         patients,
         records,
-        clinical_warnings,
+        clinical_warnings + store.warn_of_pictures(records),
         clinical_reading,
         cell_images.image.model_dump(mode="json"),
     )
