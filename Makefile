@@ -1,6 +1,7 @@
 # make demo: install, then run everything on a simulated cohort.
 # make test: install, then every check that CI makes.
 # make bench: install, then measure ratios against peers and limits.
+# make gpu: install, then run all that a GPU can tell, in at most eight minutes.
 # make torture: install, then kill 120 runs at random moments and compare what comes of them.
 # make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables.
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 # several seconds. Empty: keep it.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install demo test bench torture fuzz format lock
+.PHONY: install demo test bench gpu torture fuzz format lock
 
 install: .venv/installed
 
@@ -33,6 +34,9 @@ test: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+gpu: install
+	$(BIN)/python -m benchmarks.gpu
 
 torture: install
 	$(BIN)/python tests/torture.py --kills=100

@@ -4,11 +4,11 @@ import itertools
 import statistics
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import torch
 from kedro.io import Version
@@ -43,6 +43,7 @@ def embed_rows(
     pictures: int,
     batch: int,
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    turns: int = TURNS,
 ) -> list[Row]:
     """Embed random pictures end to end, and by the bare forward."""
     compute = ComputeParameters(
@@ -91,11 +92,11 @@ def embed_rows(
 
         # `embed_pictures` chooses once a call how to run the encoder; that is not timed.
         embed.fastest_embed = lambda *_: fast
-        seconds = time_in_turn({"forward": forward, "end to end": end_to_end}, TURNS)
-    seconds |= time_in_turn({"once": once, "eager": eager}, TURNS)
+        seconds = time_in_turn({"forward": forward, "end to end": end_to_end}, turns)
+    seconds |= time_in_turn({"once": once, "eager": eager}, turns)
     far = float((fast(resident)[0] - plain.embed(to_unit(resident))[0]).abs().max())
     far /= float(plain.embed(to_unit(resident))[0].abs().max())
-    runner = "torch" if fabric.device.type == "cuda" else f"ONNX Runtime {onnxruntime.__version__}"
+    runner = "torch" if fabric.device.type == "cuda" else f"ONNX Runtime {version('onnxruntime')}"
     rate = pictures * len(VIEWS) / statistics.median(seconds["end to end"])
     what = f"{encoder.name}, {side} pixels, batches of {batch} x 3 views, {precision}"
     return [

@@ -1,7 +1,6 @@
-"""Pretraining: steps end to end against the bare step on a resident batch; the paper's on a GPU."""
+"""Pretraining: steps end to end against the bare step on a resident batch."""
 
 import statistics
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +21,11 @@ from lymphocytosis.progress import Progress
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
 SIDE, PICTURES, TURNS = 112, 256, 5
-# The paper's, run for 3 of its 90 epochs.
-PAPER = EncoderParameters(name="tf_efficientnet_b7", weights="random", small_dim=1024)
-PAPER_SIDE, PAPER_PICTURES, PAPER_EPOCHS, SHOWN_EPOCHS = 224, 16_711, 90, 3
-WANTED_MINUTES = 15
 
 
 def measure() -> list[Row]:
     """Train on random pictures, the paper's batch of 16."""
-    rows = [steps_row()]
-    if torch.cuda.is_available():
-        rows.append(paper_row(PAPER, PAPER_SIDE, PAPER_PICTURES))
-    return rows
+    return [steps_row()]
 
 
 def steps_row() -> Row:
@@ -76,39 +68,15 @@ def steps_row() -> Row:
         divide(seconds["bare"], seconds["end to end"]),
         f"{ENCODER.name}, {SIDE} pixels, batch {pretext.batch_size}; an epoch of {PICTURES} "
         "pictures, whose end (weights copied, a figure drawn) weighs more than in a real one; the "
-        f"bare step has {rate / product_rate(fabric):.0%} of a large matrix product's FLOP/s",
+        f"bare step has {rate / product_rate(fabric, 2048):.0%} of a large matrix product's FLOP/s",
     )
 
 
-def product_rate(fabric: Fabric) -> float:
+def product_rate(fabric: Fabric, side: int) -> float:
     """Measure the FLOP/s of a large matrix product, as a stand-in for the device's peak."""
-    side = 8192 if fabric.device.type == "cuda" else 2048
     left = torch.rand(side, side, device=fabric.device)
 
     def product() -> None:
         (left @ left).sum().item()
 
     return 2 * side**3 / statistics.median(time_in_turn({"product": product}, TURNS)["product"])
-
-
-def paper_row(encoder: EncoderParameters, side: int, pictures: int) -> Row:
-    """Pretrain for a few epochs and say how long all of them would take."""
-    settings = yaml.safe_load(CONF.read_text())["pretext"] | {"epochs": SHOWN_EPOCHS}
-    compute = ComputeParameters(
-        accelerator="auto", precision="bf16-mixed", embed_batch_size=32, embed_backend="torch"
-    )
-    images = np.random.default_rng(0).integers(0, 256, (pictures, side, side, 3), dtype=np.uint8)
-    pretext = PretextParameters(**settings)
-    task = autoencoder_task(build_autoencoder(encoder, side, 0), pretext)
-    rows = np.arange(pictures)
-    start = time.perf_counter()
-    pretrain(task, images, rows, rows[:1], pretext, compute, 0, Progress(None))
-    minutes = (time.perf_counter() - start) / 60 * PAPER_EPOCHS / SHOWN_EPOCHS
-    return Row(
-        f"the paper's pretraining: {PAPER_EPOCHS} epochs of {pictures:,} pictures",
-        f"{WANTED_MINUTES} minutes on an H100",
-        "at most 1",
-        [minutes / WANTED_MINUTES],
-        f"{encoder.name}, {side} pixels, batch {pretext.batch_size}, bf16-mixed; "
-        f"{minutes:.0f} minutes, from {SHOWN_EPOCHS} epochs",
-    )
