@@ -1,12 +1,26 @@
 import errno
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset, Version
 from kedro.pipeline import Pipeline, node
 
+from lymphocytosis.datasets.whole import TextDataset
+from lymphocytosis.errors import UserError, causes
+from lymphocytosis.hooks.inputs import check_inputs
+from lymphocytosis.hooks.options import requested
 from lymphocytosis.hooks.project import ProjectHooks
+from lymphocytosis.pipeline_registry import register_pipelines
+
+PROJECT = Path(__file__).parents[2]
+REGISTERED = register_pipelines()
+ALL = sum(REGISTERED.values(), start=Pipeline([]))
+RUN = {"pipeline_names": None, "load_versions": None}
 
 
 def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(tmp_path):
@@ -18,4 +32,133 @@ def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(tmp_path):
     hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
     reads = Pipeline([node(lambda pictures: 1, "cohort_pictures", "made")])
     with pytest.raises(click.ClickException, match=r"denied: 'cohort/trainset'"):
-        hooks.before_pipeline_run(reads, DataCatalog({"cohort_pictures": Locked()}))
+        hooks.before_pipeline_run(RUN, reads, DataCatalog({"cohort_pictures": Locked()}))
+
+
+class Entry(AbstractDataset):
+    """One that only knows whether it is there."""
+
+    def __init__(self, name, there):
+        self.name, self.there = name, there
+
+    def load(self):
+        raise UserError(self.name)
+
+    def save(self, data):
+        raise NotImplementedError
+
+    def _exists(self):
+        return self.name in self.there
+
+    def _describe(self):
+        return {}
+
+
+@pytest.fixture(scope="module")
+def in_memory():
+    """The entries that are never saved."""
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env="base") as session:
+        catalog = session.load_context().catalog
+    return {entry for entry in ALL.datasets() if isinstance(catalog.get(entry), MemoryDataset)}
+
+
+@pytest.fixture
+def run(in_memory):
+    """A function that runs what it is asked to, and, when refused, first what it is told to.
+
+    Nodes make nothing: what they would make counts as there. The user's own files are brought when
+    they are asked for. It returns how many commands were run on the way.
+    """
+
+    def go(there, names, chosen=None, most=2):
+        made = requested(names)
+        pipeline = made.filter(**chosen) if chosen else made
+        catalog = DataCatalog(
+            {
+                entry: MemoryDataset() if entry in in_memory else Entry(entry, there)
+                for entry in ALL.datasets()
+                if not entry.startswith("params:")
+            }
+        )
+        for entry in ALL.inputs() | {"params:runs_dir"}:
+            if entry.startswith("params:"):
+                catalog[entry] = MemoryDataset("x")
+        try:
+            check_inputs({**RUN, "pipeline_names": names}, pipeline, catalog)
+        except DatasetError as error:
+            there.add(next(str(e) for e in causes(error) if isinstance(e, UserError)))
+            return go(there, names, chosen, most)
+        except click.ClickException as refused:
+            told = refused.message
+            assert "\n" not in told
+            if "holds no evaluation" in told:
+                there.add("evaluated_runs")
+                return go(there, names, chosen, most)
+            command = re.search(r"kedro run(?: --pipelines=(\S+))?(?: --nodes=(\S+))?$", told)
+            assert command, told
+            assert most, f"what was advised is refused: {told}"
+            others, nodes = (given and given.split(",") for given in command.groups())
+            if nodes:
+                return 1 + go(there, others, {"node_names": nodes}, most - 1)
+            return 1 + go(there, others, most=0) + go(there, names, chosen, most - 1)
+        there |= pipeline.all_outputs() - in_memory
+        return 0
+
+    return go
+
+
+class TestAdvice:
+    @pytest.mark.parametrize("name", REGISTERED)
+    def test_a_pipeline_goes_on_whichever_input_is_missing(self, run, name, in_memory):
+        everything = ALL.datasets() - in_memory
+        assert run(set(everything), [name]) == 0
+        for entry in REGISTERED[name].inputs() & everything:
+            assert run(everything - {entry}, [name]) <= 1
+        assert run(set(), [name]) <= 1
+
+    @pytest.mark.parametrize("option", ["node_names", "from_nodes", "to_nodes"])
+    @pytest.mark.parametrize("saved", [True, False])
+    def test_a_run_of_some_nodes_goes_on(self, run, in_memory, option, saved):
+        everything = ALL.datasets() - in_memory if saved else set()
+        for name in ("__default__", "bag_images", "evaluate", "choose"):
+            for one in REGISTERED[name].nodes:
+                run(set(everything), [name], {option: [one.name]})
+
+    def test_a_run_of_a_tag_goes_on(self, run):
+        # Some nodes more, and what is not saved yet.
+        assert run(set(), None, {"tags": ["gpu"]}) == 2
+
+
+class TestVersions:
+    @pytest.fixture
+    def check(self, tmp_path):
+        """A function that checks a run which loads a version of an entry."""
+
+        def check(version, saved=("2026-01-01T00.00.00.000Z",)):
+            for one in saved:
+                TextDataset(filepath=str(tmp_path / "cells"), version=Version(None, one)).save("x")
+            entry = TextDataset(filepath=str(tmp_path / "cells"), version=Version(version, None))
+            reads = Pipeline([node(len, "cells", "made")])
+            asked = {**RUN, "load_versions": {"cells": version}}
+            check_inputs(asked, reads, DataCatalog({"cells": entry}))
+
+        return check
+
+    def test_one_that_is_there_is_taken(self, check):
+        check("2026-01-01T00.00.00.000Z")
+
+    def test_one_that_is_not_is_refused_with_those_that_are(self, check):
+        with pytest.raises(click.ClickException, match=r"no such version.* 2026-01-01T00.00.00"):
+            check("2025-01-01T00.00.00.000Z")
+
+    def test_none_is_there_yet(self, check):
+        bootstrap_project(PROJECT)
+        with pytest.raises(click.ClickException, match=r"Nothing has been saved yet as cells"):
+            check("2025-01-01T00.00.00.000Z", saved=())
+
+    def test_an_entry_without_versions_is_told(self):
+        asked = {**RUN, "load_versions": {"clinical_annotation": "2026"}}
+        catalog = DataCatalog({"clinical_annotation": MemoryDataset("x")})
+        with pytest.raises(click.ClickException, match=r"clinical_annotation has no versions"):
+            check_inputs(asked, Pipeline([]), catalog)

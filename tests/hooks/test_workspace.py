@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from lymphocytosis.hooks.project import ProjectHooks
 from lymphocytosis.progress import unfinished
+
+RUN = {"pipeline_names": None, "load_versions": None}
 
 
 class TestOneRunAWorkspace:
@@ -20,7 +22,7 @@ class TestOneRunAWorkspace:
         def start():
             hooks = ProjectHooks()
             hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
-            hooks.before_pipeline_run(Pipeline([]), DataCatalog())
+            hooks.before_pipeline_run(RUN, Pipeline([]), DataCatalog())
             return hooks
 
         return start
@@ -62,7 +64,7 @@ class TestEndedWell:
         for progress in kept.values():
             progress.save_values("part", {})
         embed = Pipeline([node(lambda seed: 1, "params:seed", "embeddings")])
-        hooks.before_pipeline_run(embed, DataCatalog())
+        hooks.before_pipeline_run(RUN, embed, DataCatalog({"params:seed": MemoryDataset(0)}))
         hooks.after_pipeline_run({"run_id": "1"}, embed)
         assert kept["embeddings"].values("part") is None
         assert kept["autoencoder"].values("part") == {}

@@ -159,8 +159,8 @@ class TestOnePipelineAlone:
         ("name", "missing", "maker"),
         [
             ("ssl_pretrain", "cell_images, cells, patients", "ingest"),
-            ("classify", "embeddings, patients", "ingest,embed"),
-            ("ensemble", "large_classifiers", "classify"),
+            ("classify", "patients, embeddings", "ingest,ssl_pretrain,embed"),
+            ("ensemble", "large_classifiers", "ingest,ssl_pretrain,embed,classify"),
         ],
     )
     def test_what_is_missing_and_who_makes_it_are_named(self, tmp_path, name, missing, maker):

@@ -1,35 +1,97 @@
 """What a run needs is looked for before any work: saved entries, an encoder, weights, a device."""
 
+from typing import Any
+
 from kedro.framework.project import pipelines
-from kedro.io import DataCatalog
+from kedro.io import AbstractVersionedDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
+from lymphocytosis.errors import some
+from lymphocytosis.hooks.options import requested
 from lymphocytosis.hooks.refusals import refusal
 from lymphocytosis.parameters import Parameters
 
 
-def check_inputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Refuse entries that an earlier pipeline should have made; raw ones refuse by themselves."""
+def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Refuse a run that lacks an input.
+
+    Args:
+        run_params: Kedro's.
+        pipeline: what will run.
+        catalog: its datasets.
+
+    Raises:
+        ClickException: an entry is not there; the command that makes it.
+        DatasetError: one of the user's own files is not there.
+    """
+    _check_versions(run_params["load_versions"] or {}, catalog)
+    # In the order of the nodes: of the user's own files the cohort's folder comes first.
+    entries = dict.fromkeys(entry for node in pipeline.nodes for entry in node.inputs)
+    free = pipeline.inputs()
+    lacking = [entry for entry in entries if entry in free and not catalog.exists(entry)]
+    in_memory = [entry for entry in lacking if isinstance(catalog.get(entry), MemoryDataset)]
+    if in_memory:
+        names = run_params["pipeline_names"]
+        nodes = _with_makers(in_memory, pipeline, requested(names), catalog).nodes
+        only = f"--pipelines={','.join(names)} " if names else ""
+        raise refusal(
+            f"{', '.join(in_memory)}: handed on in memory and never saved, so the nodes that make "
+            "it must run too. In place of the options that choose nodes, give: "
+            f"kedro run {only}--nodes={','.join(sorted(node.name for node in nodes))}"
+        )
     made_by = {
         entry: name
         for name, made in pipelines.items()
         if name not in ("__default__", "simulate")
         for entry in made.all_outputs()
     }
-    missing = sorted(
-        entry for entry in pipeline.inputs() if entry in made_by and not catalog.exists(entry)
-    )
-    if missing:
-        makers = [name for name in pipelines if name in {made_by[entry] for entry in missing}]
+    for entry in lacking:
+        if entry == "evaluated_runs":
+            raise refusal(
+                f"{catalog.load('params:runs_dir')} holds no evaluation. Run evaluate in several "
+                "workspaces below one folder, and name the folder by --params=runs_dir=..."
+            )
+        if entry not in made_by:
+            catalog.load(entry)  # the user's own files: each says by itself what is missing
+    if saved := [entry for entry in lacking if entry in made_by]:
+        makers = {made_by[entry] for entry in saved}
+        while more := {
+            made_by[entry]
+            for entry in requested(makers).inputs()
+            if entry in made_by and not catalog.exists(entry)
+        }:
+            makers |= more
         raise refusal(
-            f"Nothing has been saved yet as {', '.join(missing)}. Make it first, in the same "
-            f"workspace: kedro run --pipelines={','.join(makers)}"
+            f"Nothing has been saved yet as {', '.join(saved)}. Make it first, in the same "
+            f"workspace: kedro run --pipelines={','.join(n for n in pipelines if n in makers)}"
         )
-    if "evaluated_runs" in pipeline.inputs() and not catalog.exists("evaluated_runs"):
-        raise refusal(
-            f"{catalog.load('params:runs_dir')} holds no evaluation. Run evaluate in several "
-            "workspaces below one folder, and name the folder by --params=runs_dir=..."
-        )
+
+
+def _with_makers(
+    in_memory: list[str], pipeline: Pipeline, within: Pipeline, catalog: DataCatalog
+) -> Pipeline:
+    """Add the nodes that make entries in memory, and what those in turn take from memory."""
+    while in_memory:
+        pipeline += within.only_nodes_with_outputs(*in_memory)
+        in_memory = [
+            entry
+            for entry in pipeline.inputs()
+            if not catalog.exists(entry) and isinstance(catalog.get(entry), MemoryDataset)
+        ]
+    return pipeline
+
+
+def _check_versions(asked: dict[str, str], catalog: DataCatalog) -> None:
+    for entry, version in asked.items():
+        dataset = catalog.get(entry)
+        if not isinstance(dataset, AbstractVersionedDataset) or not dataset._version:
+            raise refusal(f"--load-versions={entry}:{version}: {entry} has no versions.")
+        there = dataset.list_versions(full_path=False)
+        if there and version not in there:
+            raise refusal(
+                f"--load-versions={entry}:{version}: there is no such version; there are "
+                f"{some(there)}."
+            )
 
 
 def check_encoder(pipeline: Pipeline, parameters: Parameters) -> None:

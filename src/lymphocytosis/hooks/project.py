@@ -13,6 +13,7 @@ from kedro.pipeline import Pipeline
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.inputs import check_encoder, check_inputs
+from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters
 from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.hooks.workspace import lock_workspace
@@ -34,19 +35,20 @@ class ProjectHooks:
         """Check every parameter; in the demo environment, let the default run simulate first."""
         # Here, for Kedro allows no filters of ours in logging.yml.
         make_log_harmless()
+        check_environment(context)
         self.parameters = read_parameters(context)
         if context.env == "demo":
             # The registry is not told the environment, so the default pipeline is widened here.
             pipelines["__default__"] = pipelines["simulate"] + pipelines["__default__"]
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
         """Refuse, before any work, what can't be had: inputs, an encoder, its weights, a device."""
         try:
-            check_inputs(pipeline, catalog)
-            # Without the pictures the first node says so at once, and no weights need be fetched.
-            waits = "cohort_pictures" in pipeline.inputs() and not catalog.exists("cohort_pictures")
-            if pipeline.only_nodes_with_tags("gpu").nodes and not waits:
+            check_inputs(run_params, pipeline, catalog)
+            if pipeline.only_nodes_with_tags("gpu").nodes:
                 check_encoder(pipeline, self.parameters)
         except (UserError, DatasetError) as error:
             raise refusal(plainly(error, catalog) or str(error)) from error
