@@ -20,7 +20,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     Returns:
         The pipelines by name. `__default__` takes a cohort from its pictures to the results
-        table; hooks/project.py lets it begin with `simulate` in the demo environment.
+        table; hooks/demo.py runs `simulate` before it in the demo environment.
     """
     method = {
         "ingest": ingest.create_pipeline(),

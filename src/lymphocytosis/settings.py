@@ -1,7 +1,20 @@
 """Kedro's settings of this project."""
 
+import sys
+from pathlib import Path
+
 from lymphocytosis.hooks.options import Session
 from lymphocytosis.hooks.project import ProjectHooks
+
+# Before Kedro reads its options: they would end in YAML's traceback.
+try:
+    "".join([*sys.argv, str(Path.cwd())]).encode("utf-8")
+except UnicodeEncodeError:
+    sys.exit(
+        "Error: the command line or this folder's path holds letters that this Python can't read "
+        f"(it takes them for {sys.getfilesystemencoding()}). Set PYTHONUTF8=1, or rename what is "
+        "not in UTF-8."
+    )
 
 HOOKS = (ProjectHooks(),)
 SESSION_CLASS = Session

@@ -23,7 +23,7 @@ ALL = sum(REGISTERED.values(), start=Pipeline([]))
 RUN = {"pipeline_names": None, "load_versions": None}
 
 
-def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(tmp_path):
+def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(tmp_path, run_params):
     class Locked(MemoryDataset):
         def _exists(self):
             raise PermissionError(errno.EACCES, "Permission denied", "cohort/trainset")
@@ -32,7 +32,7 @@ def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(tmp_path):
     hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
     reads = Pipeline([node(lambda pictures: 1, "cohort_pictures", "made")])
     with pytest.raises(click.ClickException, match=r"denied: 'cohort/trainset'"):
-        hooks.before_pipeline_run(RUN, reads, DataCatalog({"cohort_pictures": Locked()}))
+        hooks.before_pipeline_run(run_params, reads, DataCatalog({"cohort_pictures": Locked()}))
 
 
 class Entry(AbstractDataset):

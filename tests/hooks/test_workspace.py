@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import click
@@ -11,18 +12,16 @@ from kedro.pipeline import Pipeline, node
 from lymphocytosis.hooks.project import ProjectHooks
 from lymphocytosis.progress import unfinished
 
-RUN = {"pipeline_names": None, "load_versions": None}
-
 
 class TestOneRunAWorkspace:
     @pytest.fixture
-    def runs(self, tmp_path):
+    def runs(self, tmp_path, run_params):
         """A function that brings the hooks of a run to its start, all in one workspace."""
 
-        def start():
-            hooks = ProjectHooks()
+        def start(hooks=None):
+            hooks = hooks or ProjectHooks()
             hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
-            hooks.before_pipeline_run(RUN, Pipeline([]), DataCatalog())
+            hooks.before_pipeline_run(run_params, Pipeline([]), DataCatalog())
             return hooks
 
         return start
@@ -50,6 +49,19 @@ class TestOneRunAWorkspace:
         runs().lock.release()
         assert not left.exists()
 
+    def test_one_that_was_interrupted_does_not_keep_out_the_next(self, runs):
+        interrupted = runs()  # Kedro tells no hook of Ctrl-C
+        runs(interrupted).lock.release()
+
+    def test_another_threads_run_is_left_alone(self, runs):
+        hooks = runs()
+        with (
+            ThreadPoolExecutor() as other,
+            pytest.raises(click.ClickException, match="Another run is at work"),
+        ):
+            other.submit(runs, hooks).result()
+        hooks.lock.release()
+
     def test_a_workspace_that_can_not_be_written_to_is_refused(self, runs, tmp_path):
         (tmp_path / "out").touch()
         with pytest.raises(click.ClickException, match=r"workspace .*out can't be written to"):
@@ -57,14 +69,14 @@ class TestOneRunAWorkspace:
 
 
 class TestEndedWell:
-    def test_only_what_became_of_this_run_is_cleared(self, tmp_path):
+    def test_only_what_became_of_this_run_is_cleared(self, tmp_path, run_params):
         hooks = ProjectHooks()
         hooks.parameters = SimpleNamespace(workspace=str(tmp_path))
         kept = {entry: unfinished(str(tmp_path), entry) for entry in ("embeddings", "autoencoder")}
         for progress in kept.values():
             progress.save_values("part", {})
         embed = Pipeline([node(lambda seed: 1, "params:seed", "embeddings")])
-        hooks.before_pipeline_run(RUN, embed, DataCatalog({"params:seed": MemoryDataset(0)}))
+        hooks.before_pipeline_run(run_params, embed, DataCatalog({"params:seed": MemoryDataset(0)}))
         hooks.after_pipeline_run({"run_id": "1"}, embed)
         assert kept["embeddings"].values("part") is None
         assert kept["autoencoder"].values("part") == {}

@@ -195,14 +195,6 @@ class TestOnePipelineAlone:
 
 
 class TestEnvironments:
-    def test_the_demo_begins_by_simulating_and_a_real_run_never_does(self):
-        for env, simulates in (("demo", True), ("base", False)):
-            bootstrap_project(PROJECT)
-            with KedroSession.create(PROJECT, env=env) as session:
-                session.load_context()
-                names = {node.name for node in pipelines["__default__"].nodes}
-            assert ("simulate.draw_cohort" in names) == simulates
-
     def test_without_test_labels_the_table_says_so(self, tmp_path):
         hidden = {**TINY["simulation"], "test_labels": "hidden"}
         results = run(tmp_path, simulation=hidden).load("results")

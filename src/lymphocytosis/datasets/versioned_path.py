@@ -9,7 +9,25 @@ Saved = TypeVar("Saved")
 Loaded = TypeVar("Loaded")
 
 
-class VersionedPathDataset(AbstractVersionedDataset[Saved, Loaded]):
+class ListedVersions:
+    """Finds versions by listing the entry's folder.
+
+    Kedro looks by a pattern, in which it takes `[`, `]`, `*` and `?` of the path for wildcards.
+    """
+
+    _filepath: PurePosixPath
+
+    def _get_versions(self) -> list[str]:
+        folder = Path(self._filepath)
+        if not folder.is_dir():
+            return []
+        paths = (version / folder.name for version in sorted(folder.iterdir(), reverse=True))
+        return [
+            str(path) for path in paths if not path.parent.name.startswith(".") and path.exists()
+        ]
+
+
+class VersionedPathDataset(ListedVersions, AbstractVersionedDataset[Saved, Loaded]):
     """A local file or folder, versioned by Kedro. Children load and save."""
 
     def __init__(

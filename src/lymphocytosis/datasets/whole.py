@@ -9,11 +9,12 @@ import pandas as pd
 from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 
+from lymphocytosis.datasets.versioned_path import ListedVersions
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.whole_files import appearing_whole
 
 
-class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
+class ParquetDataset(ListedVersions, pandas.ParquetDataset):  # type: ignore[misc]
     """`pandas.ParquetDataset`, with a checksum for each page: a changed value is seen."""
 
     DEFAULT_LOAD_ARGS = {"page_checksum_verification": True}  # noqa: RUF012
@@ -36,7 +37,7 @@ class ParquetDataset(pandas.ParquetDataset):  # type: ignore[misc]
             pandas.ParquetDataset(filepath=str(path), save_args=self._save_args).save(data)
 
 
-class CSVDataset(pandas.CSVDataset):  # type: ignore[misc]
+class CSVDataset(ListedVersions, pandas.CSVDataset):  # type: ignore[misc]
     """`pandas.CSVDataset`."""
 
     def load(self) -> pd.DataFrame:
@@ -58,7 +59,7 @@ class CSVDataset(pandas.CSVDataset):  # type: ignore[misc]
             pandas.CSVDataset(filepath=str(path), save_args=self._save_args).save(data)
 
 
-class JSONDataset(json.JSONDataset):  # type: ignore[misc]
+class JSONDataset(ListedVersions, json.JSONDataset):  # type: ignore[misc]
     """`json.JSONDataset`."""
 
     def save(self, data: Any) -> None:
@@ -67,7 +68,7 @@ class JSONDataset(json.JSONDataset):  # type: ignore[misc]
             json.JSONDataset(filepath=str(path), save_args=self._save_args).save(data)
 
 
-class TextDataset(text.TextDataset):  # type: ignore[misc]
+class TextDataset(ListedVersions, text.TextDataset):  # type: ignore[misc]
     """`text.TextDataset`."""
 
     def save(self, data: str) -> None:

@@ -1,23 +1,107 @@
-"""Parameters are read and checked before anything else."""
+"""Parameters are read and checked before anything else; paths are made absolute here alone."""
 
+import os
+import re
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.refusals import refusal
 from lymphocytosis.parameters import Parameters, check_parameters
 
+FOLDERS = ("cohort_dir", "workspace", "runs_dir")
+
 
 def read_parameters(context: KedroContext) -> Parameters:
-    """The run's parameters, checked; files that can't be read are refused, the catalog's too."""
-    for name in ("parameters", "catalog"):
-        try:
-            raw = context.config_loader[name]
-        except Exception as error:
-            # Kedro, PyYAML and OmegaConf each have their own for a file they can't read.
-            raise refusal(f"{name}.yml can't be read: {error}") from error
-        # Kedro asks for it once more, and would read and resolve every file again.
-        context.config_loader[name] = raw
+    """Read and check the run's parameters, and let the catalog use the same folders.
+
+    Args:
+        context: Kedro's; its configuration gets the absolute paths.
+
+    Returns:
+        The typed parameters.
+
+    Raises:
+        ClickException: a file of parameters or the catalog can't be read, or a value can't be used.
+    """
+    loader = context.config_loader
+    # A copy reads them: a loader never again looks at runtime parameters that it has resolved.
+    raw = _read(copy(loader), "parameters")
     try:
-        return check_parameters(context.config_loader["parameters"])
+        for name in raw.keys() & FOLDERS:
+            raw[name] = absolute_path(name, raw[name], context.project_path)
+        encoder = raw.get("encoder")
+        if isinstance(encoder, dict) and _names_a_file(encoder.get("weights")):
+            encoder["weights"] = absolute_path(
+                "encoder.weights", encoder["weights"], context.project_path
+            )
+        parameters = check_parameters(raw)
     except UserError as error:
         raise refusal(str(error)) from error
+    loader.runtime_params = {**(loader.runtime_params or {}), **{k: raw[k] for k in FOLDERS}}
+    # Kedro asks for both once more, and would read and resolve every file again.
+    loader["parameters"] = raw
+    loader["catalog"] = _read(loader, "catalog")
+    return parameters
+
+
+def _read(loader: AbstractConfigLoader, name: str) -> dict[str, Any]:
+    try:
+        return loader[name]
+    except Exception as error:
+        # Kedro, PyYAML and OmegaConf each have their own for a file they can't read.
+        raise refusal(f"{name}.yml can't be read: {error}") from error
+
+
+def _names_a_file(weights: Any) -> bool:
+    return isinstance(weights, str) and ("/" in weights or bool(Path(weights).suffix))
+
+
+def absolute_path(parameter: str, value: Any, project: Path) -> Any:
+    """Take a path from the project's folder.
+
+    Args:
+        parameter: its name, for the message.
+        value: as it was given; a number is a name, and what else is no text is left to the checks.
+        project: the project's folder.
+
+    Returns:
+        The absolute path as text, or the value that is none.
+
+    Raises:
+        UserError: the path is an address, or no dataset could use it.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # YAML takes a folder such as 2021 for a number
+    if not isinstance(value, str) or not value:
+        return value
+    if re.match(r"[A-Za-z][\w+.-]*://", value):
+        raise UserError(
+            f"{parameter}: {value} is an address, and only this machine's files can be used. "
+            "Copy it to a folder, or mount it as one, and give that."
+        )
+    try:
+        # Only here: pathlib drops the ./ of a folder that is called ~ itself.
+        path = str(project / (Path(value).expanduser() if value.startswith("~") else value))
+    except RuntimeError:
+        raise UserError(
+            f"{parameter}: the home folder meant by {value} is not known. For a folder of this "
+            f"very name in the project, write ./{value}"
+        ) from None
+    if odd := set("{}\0") & set(path):
+        raise UserError(
+            f"{parameter}: {path} contains {' and '.join(map(repr, sorted(odd)))}, and Kedro's "
+            "catalog can't use such a path. Rename the folder or give another one."
+        )
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        raise UserError(
+            f"{parameter}: {path!a} is not in UTF-8, or this Python reads file names as "
+            "something else. Set PYTHONUTF8=1; if that does not help, rename the folder."
+        ) from None
+    return path

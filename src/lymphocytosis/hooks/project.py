@@ -1,6 +1,7 @@
 """What happens around a run, in its order; each job has a file of its own beside this one."""
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 
 from lymphocytosis.errors import UserError
+from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
 from lymphocytosis.hooks.inputs import check_encoder, check_inputs
 from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters
 from lymphocytosis.hooks.refusals import plainly, refusal
+from lymphocytosis.hooks.versions import fix_versions
 from lymphocytosis.hooks.workspace import lock_workspace
 from lymphocytosis.parameters import Parameters
 from lymphocytosis.progress import unfinished
@@ -24,37 +27,44 @@ from lymphocytosis.terminal import make_log_harmless
 logger = logging.getLogger(__name__)
 
 
-class ProjectHooks:
-    """The project's hooks."""
+class ProjectHooks(threading.local):
+    """The project's hooks. What they keep of a run belongs to the thread that runs it."""
 
     parameters: Parameters
     lock: FileLock
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check every parameter; in the demo environment, let the default run simulate first."""
+        """Check every parameter."""
         # Here, for Kedro allows no filters of ours in logging.yml.
         make_log_harmless()
         check_environment(context)
         self.parameters = read_parameters(context)
-        if context.env == "demo":
-            # The registry is not told the environment, so the default pipeline is widened here.
-            pipelines["__default__"] = pipelines["simulate"] + pipelines["__default__"]
 
     @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Refuse, before any work, what can't be had: inputs, an encoder, its weights, a device."""
+        """Refuse, before any work, what can't run; fix versions; draw the demo's cohort."""
+        demo = draws_cohort_first(run_params, pipeline)
+        whole = pipelines["simulate"] + pipeline if demo else pipeline
         try:
-            check_inputs(run_params, pipeline, catalog)
-            if pipeline.only_nodes_with_tags("gpu").nodes:
-                check_encoder(pipeline, self.parameters)
+            check_inputs(run_params, whole, catalog)
+            if whole.only_nodes_with_tags("gpu").nodes:
+                check_encoder(whole, self.parameters)
         except (UserError, DatasetError) as error:
             raise refusal(plainly(error, catalog) or str(error)) from error
         if hasattr(self, "lock"):
             self.lock.release()  # a notebook's run that was interrupted does not keep out the next
         self.lock = lock_workspace(Path(self.parameters.workspace))
+        try:
+            fix_versions(run_params, whole, catalog)
+            if demo:
+                draw_cohort(run_params, catalog)
+        except Exception as error:
+            # Kedro calls it only for what happens in the run.
+            self.on_pipeline_error(error, catalog)
+            raise
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:

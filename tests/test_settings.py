@@ -1,0 +1,15 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_letters_that_python_can_not_read_are_refused_in_one_line():
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "kedro", "run", "--params=workspace=Pé1".encode()]
+    done = subprocess.run(command, cwd=PROJECT, env=ascii_only, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "Set PYTHONUTF8=1" in line
