@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 import pytest
 
@@ -81,6 +83,33 @@ class TestDrawnSplits:
         with pytest.raises(UserError, match=rf"{named}.*validation_share"):
             draw_splits(some_patients(reactive, tumoral), settings(), seed=0)
 
+    @pytest.mark.parametrize(
+        ("reactive", "tumoral", "share", "told"),
+        [
+            (1, 30, 0.1, "1 reactive and 30 tumoral persons, .* 1 more reactive person is needed"),
+            (0, 1, 0.1, "2 more reactive persons are needed and 1 more tumoral person is needed"),
+            (3, 3, 0.1, "that is 1 person, and 2 are needed; 0.334 is the least that gives 2"),
+            (3, 4, 0.9, "it leaves 0 to train on, .* 0.714 is the most that leaves 2"),
+        ],
+    )
+    def test_what_is_short_is_counted_and_the_advice_helps(self, reactive, tumoral, share, told):
+        patients = some_patients(reactive, tumoral, 0, 0)
+        with pytest.raises(UserError, match=told) as caught:
+            draw_splits(patients, settings(validation_share=share), seed=0)
+        if better := re.search(r"([0-9.]+) is the", str(caught.value)):
+            draw_splits(patients, settings(validation_share=float(better[1])), seed=0)
+
+    def test_patients_are_counted_where_they_are_not_the_persons(self):
+        patients = some_patients(3, 30, 0, 0, twins=[(0, 1), (0, 2)])
+        with pytest.raises(UserError, match=r"1 reactive and 30 tumoral persons \(33 patients\)"):
+            draw_splits(patients, settings(), seed=0)
+
+    def test_a_share_far_from_what_was_asked_is_refused(self):
+        """A person of half of the patients makes one part or the other."""
+        patients = some_patients(35, 30, 0, 0, twins=[(0, other) for other in range(1, 30)])
+        with pytest.raises(UserError, match=r"(?s)split \d+: \d\d of 65 patients .* share of 0\.5"):
+            draw_splits(patients, settings(count=20, validation_share=0.25), seed=0)
+
     @pytest.mark.parametrize("reactive", range(2, 12))
     @pytest.mark.parametrize("share", [0.05, 0.125, 0.5, 0.9])
     def test_what_is_not_refused_has_both_classes_in_both_parts(self, reactive, share):
@@ -141,6 +170,7 @@ class TestSuppliedSplits:
             (("1", "P6", "train"), r"line 6: 'P6' is no labelled"),
             (("1", "P7", "train"), r"line 6: 'P7' is no labelled"),
             (("1", "P2", "test"), r"line 6: role is 'test'"),
+            (("1", "p2", "train"), r"line 6: 'p2' is no labelled .*; 'P2' differs in case"),
             (("1", "P0", "validation"), r"line 6: patient P0 stands twice in split 1"),
             (("01", "P0", "train"), r"line 6: patient P0 stands twice in split 1"),
         ],

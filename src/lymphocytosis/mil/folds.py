@@ -1,12 +1,16 @@
 """Outer folds of the nested cross-validation: who is held out when."""
 
-import re
-
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from lymphocytosis.errors import UserError, listed, some
-from lymphocytosis.mil.splits import CLASSES, labelled
+from lymphocytosis.errors import UserError, listed
+from lymphocytosis.mil.splits import (
+    CLASSES,
+    count_persons,
+    labelled,
+    persons_by_class,
+    read_supplied,
+)
 from lymphocytosis.parameters import EvaluationParameters
 
 COLUMNS = ("repeat", "fold", "patient_id")
@@ -30,11 +34,10 @@ def draw_folds(patients: pd.DataFrame, evaluation: EvaluationParameters) -> pd.D
     """
     known = labelled(patients)
     label = known["label"].to_numpy(dtype=int)
-    persons = known.groupby(label)["person"].nunique().reindex([0, 1], fill_value=0)
-    if persons.min() < evaluation.folds:
+    if persons_by_class(known).min() < evaluation.folds:
         raise UserError(
             f"evaluation.folds is {evaluation.folds}, and the labelled patients are "
-            f"{persons[0]} reactive and {persons[1]} tumoral persons: each fold needs one of both. "
+            f"{count_persons(known)}: each fold needs one of both. "
             "Lower evaluation.folds, or add patients."
         )
     drawn = []
@@ -68,28 +71,10 @@ def take_supplied_folds(table: pd.DataFrame | None, patients: pd.DataFrame) -> p
             does not hold each labelled patient once; a fold leaves no two persons of a class to
             train on; two patients who may be one person stand in different folds.
     """
-    if table is None:
-        raise UserError(
-            "evaluation.source is 'supplied', and the cohort's folder has no folds.csv "
-            f"(columns {', '.join(COLUMNS)}). Supply it, or set evaluation.source to stratified."
-        )
-    names = [str(column).strip() for column in table.columns]
-    if any(names.count(name) != 1 for name in COLUMNS):
-        raise UserError(
-            f"folds.csv must have the columns {', '.join(COLUMNS)}, each once; "
-            f"it has: {some(names)}."
-        )
-    rows = table.set_axis(names, axis=1)[list(COLUMNS)].map(str.strip)
-    known = labelled(patients).set_index("patient_id")
-    faults = []
-    for line, repeat, fold, patient_id in rows.itertuples(name=None):
-        for name, value in (("repeat", repeat), ("fold", fold)):
-            if not re.fullmatch("[1-9][0-9]{0,5}", value):
-                faults.append(f"line {line}: {name} is {value!r}; expected 1, 2, ...")
-        if patient_id not in known.index:
-            faults.append(f"line {line}: {patient_id!r} is no labelled training patient")
+    rows, faults = read_supplied(table, patients, "folds", COLUMNS, "evaluation.source")
     if not faults:
         rows = rows.astype({"repeat": "int64", "fold": "int64"})
+        known = labelled(patients).set_index("patient_id")
         faults = _bad_repeats(rows, known) if len(rows) else ["it has no rows"]
     if faults:
         raise UserError(f"folds.csv can't be used: {listed(faults)}")
@@ -111,8 +96,8 @@ def _bad_repeats(rows: pd.DataFrame, known: pd.DataFrame) -> list[str]:
         ]
         for fold, out in held_out.groupby("fold"):
             left = known.drop(out["patient_id"].unique())
-            persons = left.groupby(left["label"].astype(int))["person"].nunique()
-            few = [CLASSES[v] for v in (0, 1) if persons.get(v, 0) < 2]
+            persons = persons_by_class(left)
+            few = [CLASSES[v] for v in (0, 1) if persons[v] < 2]
             if few:
                 faults.append(
                     f"repeat {repeat}, fold {fold}: leaves fewer than two {' and '.join(few)} "

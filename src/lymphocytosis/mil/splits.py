@@ -1,5 +1,6 @@
 """Training and validation patients (paper, section 3.3)."""
 
+import math
 import re
 from hashlib import sha256
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from lymphocytosis.cohort.names import alike, normal
 from lymphocytosis.errors import UserError, listed, some
 from lymphocytosis.parameters import SplitParameters
 
@@ -85,38 +87,97 @@ def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> p
         split (from 1), patient_id, role (train or validation).
 
     Raises:
-        UserError: a class has too few patients for both roles.
+        UserError: a class has too few persons for both roles, or a part's share is far from the one
+            that was asked.
     """
     known = labelled(patients)
     label = known.set_index("patient_id")["label"].astype(int)
     persons = known.drop_duplicates("person")
+    if short := _what_is_short(persons, splits.validation_share):
+        raise UserError(
+            f"The labelled training patients are {count_persons(known)}, too few for a validation "
+            f"part of {splits.validation_share} (splits.validation_share) with both classes in "
+            f"both parts: {short}."
+        )
     drawn = []
     for split in range(1, splits.count + 1):
-        try:
-            parts = train_test_split(
-                persons["person"].to_numpy(),
-                test_size=splits.validation_share,
-                stratify=persons["label"].to_numpy(dtype=int),
-                random_state=seed + split - 1,
-            )
-        except ValueError as error:
-            raise _too_few(label, splits.validation_share) from error
+        parts = train_test_split(
+            persons["person"].to_numpy(),
+            test_size=splits.validation_share,
+            stratify=persons["label"].to_numpy(dtype=int),
+            random_state=seed + split - 1,
+        )
         for role, chosen in zip(ROLES, parts, strict=True):
             ids = sorted(known.loc[known["person"].isin(chosen), "patient_id"])
             drawn.append(pd.DataFrame({"split": split, "patient_id": ids, "role": role}))
     table = pd.concat(drawn, ignore_index=True)
-    if _one_sided_parts(table, label):
-        raise _too_few(label, splits.validation_share)
+    if faults := _one_sided_parts(table, label) + _far_shares(table, splits.validation_share):
+        raise UserError(
+            f"The labelled training patients, {count_persons(known)}, can't be split as "
+            f"splits.validation_share ({splits.validation_share}) asks: {listed(faults)}\n"
+            "Add patients, or change the share."
+        )
     return table
 
 
-def _too_few(label: "pd.Series[int]", share: float) -> UserError:
-    counts = " and ".join(f"{(label == v).sum()} {name}" for v, name in enumerate(CLASSES))
-    return UserError(
-        f"The training subset has {counts} patient(s) with a known label: too few for a "
-        f"validation part of {share} (splits.validation_share) with both classes in both "
-        "parts. Add patients, or change the share."
-    )
+def _what_is_short(persons: pd.DataFrame, share: float) -> str:
+    """What a stratified split lacks: of a class, two persons; of a part, one of each class."""
+    counts = [int((persons["label"] == value).sum()) for value in (0, 1)]
+    if min(counts) < 2:
+        return " and ".join(
+            f"{2 - n} more {name} {'person is' if n else 'persons are'} needed"
+            for n, name in zip(counts, CLASSES, strict=True)
+            if n < 2
+        )
+    # As scikit-learn rounds.
+    validation = math.ceil(share * len(persons))
+    if validation < len(CLASSES):
+        least = math.ceil(2000 / len(persons)) / 1000
+        return f"that is {validation} person, and 2 are needed; {least} is the least that gives 2"
+    if (left := len(persons) - validation) < len(CLASSES):
+        most = math.floor(1000 - 2000 / len(persons)) / 1000
+        return f"it leaves {left} to train on, and 2 are needed; {most} is the most that leaves 2"
+    return ""
+
+
+def _far_shares(table: pd.DataFrame, share: float) -> list[str]:
+    """Validation parts that are far from what was asked, for a person may have many patients."""
+    faults = []
+    for split, roles in table.groupby("split")["role"]:
+        held_out = int((roles == "validation").sum())
+        if abs(held_out - share * len(roles)) > max(2, len(roles) / 20):
+            faults.append(
+                f"split {split}: {held_out} of {len(roles)} patients are in its validation part, "
+                f"a share of {held_out / len(roles):.2f}"
+            )
+    return faults
+
+
+def persons_by_class(known: pd.DataFrame) -> "pd.Series[int]":
+    """Count persons; one with patients of both classes counts in both.
+
+    Args:
+        known: labelled patients: person, label, and others.
+
+    Returns:
+        The number of persons by label, 0 and 1.
+    """
+    persons = known.groupby(known["label"].astype(int))["person"].nunique()
+    return persons.reindex([0, 1], fill_value=0)
+
+
+def count_persons(known: pd.DataFrame) -> str:
+    """Say in words how many persons of each class there are.
+
+    Args:
+        known: labelled patients: person, label, and others.
+
+    Returns:
+        For example "3 reactive and 1 tumoral persons"; the number of patients where it differs.
+    """
+    persons = persons_by_class(known)
+    counts = f"{persons[0]} reactive and {persons[1]} tumoral persons"
+    return counts if persons.sum() == len(known) else f"{counts} ({len(known)} patients)"
 
 
 def fingerprint(splits: pd.DataFrame) -> str:
@@ -164,41 +225,70 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
         UserError: no table; a column is missing; a value can't be used, its line named; a patient
             is unknown, unlabelled or twice in a split; a split's part lacks a class.
     """
-    if table is None:
-        raise UserError(
-            "splits.source is 'supplied', and the cohort's folder has no splits.csv "
-            "(columns split, patient_id, role). Supply it, or set splits.source to stratified."
-        )
-    names = [str(column).strip() for column in table.columns]
-    if any(names.count(name) != 1 for name in COLUMNS):
-        raise UserError(
-            f"splits.csv must have the columns {', '.join(COLUMNS)}, each once; "
-            f"it has: {some(names)}."
-        )
-    rows = table.set_axis(names, axis=1)[list(COLUMNS)].map(str.strip)
-    label = labelled(patients).set_index("patient_id")["label"]
-    faults = _bad_values(rows, set(label.index))
+    rows, faults = read_supplied(table, patients, "splits", COLUMNS, "splits.source")
+    faults += [
+        f"line {line}: role is {role!r}; allowed: {', '.join(ROLES)}"
+        for line, role in rows["role"].items()
+        if role not in ROLES
+    ]
     if not faults:
         rows = rows.astype({"split": "int64"})
         twice = rows[rows.duplicated(["split", "patient_id"])].itertuples(name=None)
         faults = [f"line {line}: patient {p} stands twice in split {s}" for line, s, p, _ in twice]
     if not faults:
+        label = labelled(patients).set_index("patient_id")["label"]
         faults = _one_sided_parts(rows, label) if len(rows) else ["it has no rows"]
     if faults:
         raise UserError(f"splits.csv can't be used: {listed(faults)}")
     return rows.sort_values("split", kind="stable", ignore_index=True)
 
 
-def _bad_values(rows: pd.DataFrame, known: set[str]) -> list[str]:
+def read_supplied(
+    table: pd.DataFrame | None,
+    patients: pd.DataFrame,
+    name: str,
+    columns: tuple[str, ...],
+    parameter: str,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read what a user's own splits and folds have in common: numbers, and patients.
+
+    Args:
+        table: as text, the index being each row's line in the file; None where there is no file.
+        patients: patient_id, subset, label, and others.
+        name: of the table, splits or folds.
+        columns: those that it must have; all but patient_id and role are numbers, from 1.
+        parameter: the one that asked for the table.
+
+    Returns:
+        These columns as text, in their normal form; and a text for each value that can't be used.
+
+    Raises:
+        UserError: no table; a column is missing or stands twice.
+    """
+    if table is None:
+        raise UserError(
+            f"{parameter} is 'supplied', and the cohort's folder has no {name}.csv "
+            f"(columns {', '.join(columns)}). Supply it, or set {parameter} to stratified."
+        )
+    names = [str(column).strip() for column in table.columns]
+    if any(names.count(column) != 1 for column in columns):
+        raise UserError(
+            f"{name}.csv must have the columns {', '.join(columns)}, each once; "
+            f"it has: {some(names)}."
+        )
+    rows = table.set_axis(names, axis=1)[list(columns)].map(normal)
+    rows.attrs = {}
+    known = set(labelled(patients)["patient_id"])
     faults = []
-    for line, split, patient_id, role in rows.itertuples(name=None):
-        if not re.fullmatch("[0-9]{1,6}", split) or int(split) < 1:
-            faults.append(f"line {line}: split is {split!r}; expected 1, 2, ...")
-        if patient_id not in known:
-            faults.append(f"line {line}: {patient_id!r} is no labelled training patient")
-        if role not in ROLES:
-            faults.append(f"line {line}: role is {role!r}; allowed: {', '.join(ROLES)}")
-    return faults
+    for line, *values in rows.itertuples(name=None):
+        for column, value in zip(columns, values, strict=True):
+            if column == "patient_id" and value not in known:
+                near = alike(value, known)
+                faults.append(f"line {line}: {value!r} is no labelled training patient{near}")
+            is_number = re.fullmatch("[0-9]{1,6}", value) and int(value) > 0
+            if column not in ("patient_id", "role") and not is_number:
+                faults.append(f"line {line}: {column} is {value!r}; expected 1, 2, ...")
+    return rows, faults
 
 
 def _one_sided_parts(table: pd.DataFrame, label: "pd.Series[int]") -> list[str]:

@@ -65,44 +65,17 @@ class Trait:
     activation: float = 0.0
 
 
-# Units: see CellTraits.
+# Units: see CellTraits. Of each class: mean, between, within; then limits and activation.
 CELL_TRAITS = {
-    "nucleus_radius": Trait(
-        reactive=Spread(mean=0.142, between=0.005, within=0.018),
-        tumoral=Spread(mean=0.137, between=0.010, within=0.004),
-        limits=(0.110, 0.175),
-        activation=0.8,
-    ),
-    "nucleus_share": Trait(
-        reactive=Spread(mean=0.62, between=0.03, within=0.11),
-        tumoral=Spread(mean=0.76, between=0.06, within=0.03),
-        limits=(0.45, 0.90),
-        activation=-0.7,
-    ),
-    "irregularity": Trait(
-        reactive=Spread(mean=0.060, between=0.008, within=0.030),
-        tumoral=Spread(mean=0.038, between=0.010, within=0.008),
-        limits=(0.015, 0.130),
-        activation=0.6,
-    ),
-    "notch": Trait(
-        reactive=Spread(mean=0.14, between=0.03, within=0.12),
-        tumoral=Spread(mean=0.08, between=0.05, within=0.04),
-        limits=(0.0, 0.45),
-        activation=0.3,
-    ),
-    "basophilia": Trait(
-        reactive=Spread(mean=1.05, between=0.10, within=0.40),
-        tumoral=Spread(mean=0.75, between=0.15, within=0.10),
-        limits=(0.40, 2.00),
-        activation=0.7,
-    ),
-    "clumping": Trait(
-        reactive=Spread(mean=0.45, between=0.05, within=0.20),
-        tumoral=Spread(mean=0.68, between=0.12, within=0.06),
-        limits=(0.0, 1.0),
-        activation=-0.6,
-    ),
+    name: Trait(Spread(*reactive), Spread(*tumoral), limits, activation)
+    for name, reactive, tumoral, limits, activation in (
+        ("nucleus_radius", (0.142, 0.005, 0.018), (0.137, 0.010, 0.004), (0.110, 0.175), 0.8),
+        ("nucleus_share", (0.62, 0.03, 0.11), (0.76, 0.06, 0.03), (0.45, 0.90), -0.7),
+        ("irregularity", (0.060, 0.008, 0.030), (0.038, 0.010, 0.008), (0.015, 0.130), 0.6),
+        ("notch", (0.14, 0.03, 0.12), (0.08, 0.05, 0.04), (0.0, 0.45), 0.3),
+        ("basophilia", (1.05, 0.10, 0.40), (0.75, 0.15, 0.10), (0.40, 2.00), 0.7),
+        ("clumping", (0.45, 0.05, 0.20), (0.68, 0.12, 0.06), (0.0, 1.0), -0.6),
+    )
 }
 
 MIXTURE_SPREAD = 0.35  # over patients, of the logarithm of the factor on `within`
