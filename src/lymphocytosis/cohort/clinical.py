@@ -262,7 +262,7 @@ def _age(
         age = math.floor(years) if 0 <= years < OLDEST_AGE + 1 else -1
         told = f"{names.age} is {row['age']!r}"
     if not 0 <= age <= OLDEST_AGE:
-        faults[f"ages are 0 to {OLDEST_AGE} years"].append(f"{where}: {told}")
+        faults[f"an age is a number of years from 0 to {OLDEST_AGE}"].append(f"{where}: {told}")
     return born, age
 
 
