@@ -12,8 +12,8 @@ import yaml
 
 from lymphocytosis.cohort.clinical import completed_years, parse_date, read_patients
 from lymphocytosis.cohort.pictures import PictureFile
-from lymphocytosis.datasets.clinical_table import ClinicalTableDataset
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
+from lymphocytosis.datasets.text_table import TextTableDataset
 from lymphocytosis.parameters import ClinicalParameters, SimulationParameters
 from lymphocytosis.simulation.cohort import simulate_cohort
 
@@ -89,7 +89,8 @@ FORMS = {
         "csv",
         {
             "columns": BASE["clinical"]["columns"]
-            | dict(zip(("id", "label", "sex", "birth_date", "lymphocyte_count"), OWN[1:], strict=True)),
+            | {"id": OWN[1], "label": OWN[2], "sex": OWN[3], "birth_date": OWN[4]}
+            | {"lymphocyte_count": OWN[5]},
             "labels": {"reactive": "Réactif", "tumoral": ["tumoral"], "hidden": ["inconnu", "?"]},
         },
     ),
@@ -99,7 +100,7 @@ FORMS = {
 def patients_of(folder, pictures, content, suffix, changes):
     path = folder / f"clinical_annotation.{suffix}"
     path.write_bytes(content)
-    table = ClinicalTableDataset(filepath=str(path.with_suffix(".csv"))).load()
+    table = TextTableDataset(filepath=str(path.with_suffix(".csv"))).load()
     path.unlink()
     return read_patients(table, pictures, ClinicalParameters(**BASE["clinical"] | changes))[0]
 

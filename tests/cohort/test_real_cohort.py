@@ -9,8 +9,8 @@ import yaml
 from PIL import Image
 
 from lymphocytosis.cohort.clinical import read_patients
-from lymphocytosis.datasets.clinical_table import ClinicalTableDataset
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
+from lymphocytosis.datasets.text_table import TextTableDataset
 from lymphocytosis.imaging.decode import decode_picture
 from lymphocytosis.parameters import ClinicalParameters, ImageParameters
 
@@ -28,7 +28,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def read(pictures):
-    table = ClinicalTableDataset(filepath=str(FOLDER / "clinical_annotation.csv")).load()
+    table = TextTableDataset(filepath=str(FOLDER / "clinical_annotation.csv")).load()
     base = yaml.safe_load((Path(__file__).parents[2] / "conf/base/parameters.yml").read_text())
     patients, warnings, _ = read_patients(table, pictures, ClinicalParameters(**base["clinical"]))
     return patients, warnings

@@ -20,9 +20,9 @@ from kedro.runner import SequentialRunner
 from PIL import Image
 
 from lymphocytosis import schemas
-from lymphocytosis.datasets.clinical_table import ClinicalTableDataset
 from lymphocytosis.datasets.image_store import ImageStoreDataset
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
+from lymphocytosis.datasets.text_table import TextTableDataset
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.store import check_same_ingest
 from lymphocytosis.parameters import ClinicalParameters
@@ -413,7 +413,7 @@ class TestOrderOfWork:
         catalog = DataCatalog(
             {
                 "cohort_pictures": PictureFolderDataset(filepath=str(root)),
-                "clinical_annotation": ClinicalTableDataset(
+                "clinical_annotation": TextTableDataset(
                     filepath=str(root / "clinical_annotation.csv")
                 ),
                 "params:clinical": MemoryDataset(ClinicalParameters(**BASE["clinical"])),

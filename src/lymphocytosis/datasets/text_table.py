@@ -1,184 +1,72 @@
-"""A user's table, read as text, so that a refusal can quote what stands there, and in which line.
+"""A table that users bring, read as text and judged later."""
 
-The one reader of all tables that users bring: as spreadsheets and hospitals' programs write them.
-"""
-
-import csv
-import io
-import re
+import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
 
-from lymphocytosis.cohort.names import normal
-from lymphocytosis.datasets.workbook import read_workbook
+from lymphocytosis.cohort.text_table import find_table, read_text_table
 from lymphocytosis.errors import UserError
 
-# A row has some fifty bytes: this is a million patients.
-MOST_BYTES = 64 * 1024 * 1024
-# Few bytes can hold many cells, and each takes a hundred bytes of memory; a row, a kilobyte more,
-# if its cells are wrong and are told.
-MOST_ROWS = 1_200_000
-MOST_COLUMNS = 1_000
-MOST_SEPARATORS = 10_000_000
-
-SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xls")
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
-# Excel's own first line, which names the separator.
-_MARK = re.compile(r"sep=([,;\t])[\r\n]")
-_UTF8_LETTER = re.compile(
-    rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
-)
-# In no text; the last five are no letters of Windows' Latin-1 either.
-_NO_LETTER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x81\x8d\x8f\x90\x9d]")
-
-Lines = list[tuple[int, list[str]]]  # line number and cells; the first is the header
+logger = logging.getLogger(__name__)
 
 
-def find_table(path: Path) -> Path | None:
-    """Find a table under its name, or with another suffix that a table may have.
+class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
+    """Reads every cell of a table as text, so that a refusal can quote what stands there."""
 
-    Args:
-        path: the table as a .csv.
+    def __init__(
+        self, *, filepath: str, optional: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Make the dataset.
 
-    Returns:
-        The file, or None where there is none.
+        Args:
+            filepath: the table as a CSV; one with another suffix of a table may stand there.
+            optional: whether users may leave it out. Nothing writes such a table.
+            metadata: for kedro-viz.
+        """
+        self._path = Path(filepath)
+        self._optional = optional
+        self.metadata = metadata
 
-    Raises:
-        UserError: there are several.
-    """
-    found = [file for end in SUFFIXES if (file := path.with_suffix(end)).is_file()]
-    if len(found) > 1:
-        raise UserError(
-            f"{path.parent} has {' and '.join(file.name for file in found)}: keep the one that is "
-            "meant."
-        )
-    return found[0] if found else None
+    def load(self) -> pd.DataFrame | None:
+        """Read the table.
 
+        Returns:
+            Every column as text, as `read_text_table` returns it; or None where an optional one is
+            not there.
 
-def read_text_table(path: Path) -> pd.DataFrame:
-    """Read every cell of a table as text.
+        Raises:
+            UserError: there is no such file, or several; it is too large, or no table.
+        """
+        path = find_table(self._path)
+        if path is None and self._optional:
+            return None
+        if path is None:
+            raise UserError(
+                f"There is no {self._path.name} in {self._path.parent}. "
+                "docs/data.md says what it must hold."
+            )
+        table = read_text_table(path)
+        if self._optional:  # of the other, ingest tells
+            logger.info("%s: %s", path.name, table.attrs["form"])
+        return table
 
-    Separator and encoding are those that the whole file shows; where it allows two, it is refused.
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the table; its first, unnamed column is the challenge's index.
 
-    Args:
-        path: text with commas, semicolons or tabs between the cells, in UTF-8 or Latin-1, or an
-            Excel workbook (.xlsx), whatever its suffix is.
+        Args:
+            data: every column as text.
+        """
+        if self._optional:
+            raise DatasetError(f"{self._path} is the user's own file; nothing writes it.")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        data.to_csv(self._path, index=False)
 
-    Returns:
-        The rows, the index being each row's line in the file. A line of empty cells is no row. A
-        column that stands twice stands twice here too; names of columns are in their normal form.
-        `attrs` tells the file's name ("file") and how it was read ("form").
+    def _exists(self) -> bool:
+        # Kedro asks before a run whether free inputs exist; None is an answer too.
+        return self._optional or find_table(self._path) is not None
 
-    Raises:
-        UserError: the file has too many bytes, cells, columns or rows, or is no such table, or a
-            line has more or fewer cells than the first.
-    """
-    # Not by pandas: it moves every column by one where rows end in a comma that the first line
-    # lacks, renames a column that stands twice, and doesn't tell a row's line.
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise _too_large(path, MOST_BYTES, "bytes")
-        content = path.read_bytes()
-        if content.startswith(b"PK\x03\x04"):
-            lines, form = read_workbook(content, MOST_ROWS, MOST_COLUMNS)
-            _check_widths(lines)
-        else:
-            lines, form = _read_text(content, path)
-    except (ValueError, OSError, csv.Error) as error:
-        raise UserError(
-            f"{path} can't be read as a table: {error} (docs/data.md shows the forms that are read)"
-        ) from error
-    (_, columns), *rows = lines
-    table = pd.DataFrame(
-        [cells for _, cells in rows],
-        index=[line for line, _ in rows],
-        columns=[normal(column) for column in columns],
-        dtype="str",
-    )
-    table.attrs = {"file": path.name, "form": form}
-    return table
-
-
-def _too_large(path: Path, most: int, what: str) -> UserError:
-    return UserError(f"{path} has more than {most} {what}: no table of patients.")
-
-
-def _read_text(content: bytes, path: Path) -> tuple[Lines, str]:
-    text, encoding = _decoded(content)
-    # Before any cell is made: a single line may hold them all.
-    for separator, name in SEPARATORS.items():
-        if text.count(separator) > MOST_SEPARATORS:
-            raise _too_large(path, MOST_SEPARATORS, f"{name}s")
-    if mark := _MARK.match(text):
-        lines, separator = _lines(text, mark[1], path)[1:], mark[1]
-        _check_widths(lines)
-    else:
-        lines, separator = _split(text, path)
-    return lines, f"{SEPARATORS[separator]}-separated text in {encoding}"
-
-
-def _decoded(content: bytes) -> tuple[str, str]:
-    if content.startswith(b"\xd0\xcf\x11\xe0"):
-        raise ValueError("it is an Excel file of the old kind; save it as .xlsx")
-    try:
-        # utf-8-sig also takes the mark that spreadsheets put before the first name.
-        return content.decode("utf-8-sig"), "UTF-8"
-    except UnicodeDecodeError:
-        # Any bytes can be taken for Latin-1: not those of a damaged file, or of one in UTF-16.
-        if _UTF8_LETTER.search(content) or _NO_LETTER.search(content):
-            raise
-        # Windows' form of it, which has a few more letters.
-        return content.decode("cp1252"), "Latin-1"
-
-
-def _split(text: str, path: Path) -> tuple[Lines, str]:
-    """Split at the separator that is in the first line; where several are, at the one that fits."""
-    possible = [separator for separator in SEPARATORS if _width(text, separator) > 1] or [","]
-    fitting: list[tuple[Lines, str]] = []
-    fault: Exception = ValueError()
-    for separator in possible:
-        try:
-            lines = _lines(text, separator, path)
-            _check_widths(lines)
-            fitting.append((lines, separator))
-        except (ValueError, csv.Error) as error:
-            fault = fault if str(fault) else error
-    if len(fitting) > 1:
-        names = " as well as ".join(f"{SEPARATORS[separator]}s" for _, separator in fitting)
-        raise ValueError(
-            f"it can be split at its {names}; put sep=, or sep=; into a line before the first"
-        )
-    if not fitting:
-        raise fault
-    return fitting[0]
-
-
-def _width(text: str, separator: str) -> int:
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        return next((len(cells) for cells in reader if any(map(str.strip, cells))), 0)
-    except csv.Error:
-        return 0
-
-
-def _lines(text: str, separator: str, path: Path) -> Lines:
-    lines: Lines = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    for cells in reader:
-        if len(cells) > MOST_COLUMNS:
-            raise _too_large(path, MOST_COLUMNS, "columns")
-        if any(map(str.strip, cells)):
-            lines.append((reader.line_num, cells))
-        if len(lines) > MOST_ROWS + 1:
-            raise _too_large(path, MOST_ROWS, "rows")
-    return lines
-
-
-def _check_widths(lines: Lines) -> None:
-    if not lines:
-        raise ValueError("it is empty")
-    width = len(lines[0][1])
-    for line, cells in lines:
-        if len(cells) != width:
-            raise ValueError(f"line {line} has {len(cells)} cells, the first has {width}")
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path)}
