@@ -10,6 +10,7 @@ ends with 0 only if there was no fault. A faulty input is kept in `--folder` for
 """
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -29,6 +30,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import yaml
 from kedro.framework.project import LOGGING
@@ -421,7 +423,8 @@ ID, LABEL, GENDER, DOB, COUNT = range(1, 6)
 # Changes of one value, after which the table can't be taken.
 WRONG = {
     "a date of another kind": put(
-        DOB, "1950-05-01", "01.05.1950", "1/5/50", "May 1 1950", "1950", "", "NaN", "18264",
+        DOB, "1950.05.01", "1950-13-01", "50-05-01", "01.05.1950",
+        "1/5/50", "May 1 1950", "1950", "", "NaN", "18264",
         "1/5/1950 00:00", "13/13/1950", "31-02-1950", "1/5-1950", "00-00-0000", "1/5/19500",
     ),
     "a date out of bounds": put(DOB, "1/1/1700", "1/1/2199", "01-01-0001", "31-12-9999"),
@@ -446,41 +449,93 @@ HARMLESS = {
     "small letters": lambda rows, draw: [
         [*row[:GENDER], row[GENDER].lower(), *row[DOB:]] for row in rows
     ],
+    "ISO dates": lambda rows, draw: [
+        [*row[:DOB], f"{born(row[DOB]):%Y-%m-%d}", row[COUNT]] for row in rows
+    ],
     "nothing": lambda rows, draw: rows,
 }
 
 
-def as_written(rows: list[list[str]], header: list[str], draw: random.Random) -> bytes:
-    """A file as one of many programs writes it; all of these can be read."""
+def born(text: str) -> datetime:
+    """The date, by `strptime`; a ValueError where it is none."""
+    text = text.strip()
+    form = "%m/%d/%Y" if "/" in text else "%d-%m-%Y" if text[2:3] == "-" else "%Y-%m-%d"
+    return datetime.strptime(text.removesuffix(" 00:00:00"), form)
+
+
+def as_written(
+    rows: list[list[str]], header: list[str], draw: random.Random, plain: bool = False
+) -> bytes:
+    """A file as one of many programs writes it; all of these can be read. Plain: commas, UTF-8."""
     columns = list(range(len(header)))
     if draw.random() < 0.3:
         draw.shuffle(columns)
     if draw.random() < 0.3:
         header, rows = (
             [*header, "NOTE"],
-            [[*row, draw.choice(["", "x", "é", "a,b"])] for row in rows],
+            [[*row, draw.choice(["", "x", "é", "a,b", "a;b"])] for row in rows],
         )
         columns.insert(draw.randrange(len(columns) + 1), len(header) - 1)
+    separator = "," if plain else draw.choice(",;\t")
+    places = [place for place, name in enumerate(header) if name == "LYMPH_COUNT"]
+    if not plain and draw.random() < 0.3 and not any("," in row[p] for row in rows for p in places):
+        rows = [
+            [cell.replace(".", ",") if at in places else cell for at, cell in enumerate(row)]
+            for row in rows
+        ]
+    elif (
+        not plain
+        and draw.random() < 0.2
+        and all(cell.isprintable() for row in rows for cell in row)
+    ):
+        return workbook([[row[c] for c in columns] for row in [header, *rows]], draw)
+    if draw.random() < 0.2:
+        header = [f" {name} " for name in header]
     file = io.StringIO()
+    line_end = draw.choice(["\n", "\r\n", "\r"])
     writer = csv.writer(
         file,
-        lineterminator=draw.choice(["\n", "\r\n", "\r"]),
+        delimiter=separator,
+        lineterminator=line_end,
         quoting=draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
     )
     writer.writerows([[row[c] for c in columns] for row in [header, *rows]])
-    text = file.getvalue() + draw.choice(["", "\n", "\n\n", ",,\n"])
+    text = file.getvalue() + draw.choice(["", "\n", "\n\n", separator * 2 + "\n"])
+    if not plain and draw.random() < 0.3:
+        text = f"sep={separator}{line_end}{text}"
+    if not plain and draw.random() < 0.3 and text.encode("latin-1", "replace").count(b"?") == 0:
+        return text.encode("latin-1")
     return (draw.choice(["", "\ufeff"]) + text).encode()
 
 
+def workbook(rows: list[list[str]], draw: random.Random) -> bytes:
+    """The table as .xlsx, some of its dates and numbers as such and not as text."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        cells: list[object] = list(row)
+        for at, cell in enumerate(row):
+            if re.fullmatch(r"\d+\.\d+", cell) and draw.random() < 0.7:
+                cells[at] = float(cell)
+            elif re.fullmatch(r"[\d/-]{8,10}", cell) and draw.random() < 0.5:
+                with contextlib.suppress(ValueError):
+                    cells[at] = day if (day := born(cell)).year >= 1901 else cell
+        book.active.append(cells)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
 def misread(content: bytes, draw: random.Random) -> bytes:
-    """A form of the whole file that is no comma-separated table in UTF-8 with these columns."""
+    """A form of the whole file that is no table of these columns and patients."""
     text = content.decode("utf-8-sig")
     return draw.choice(
         [
             ("é" + text).encode("utf-16"),
             text.replace("P", "é").encode("latin-1"),
-            text.replace(",", ";").encode(),
-            text.replace(",", "\t").encode(),
+            text.replace(",", "|").encode(),
+            text.replace(",", ";", 9).encode(),
+            b"PK\x03\x04" + content,
+            b"\xd0\xcf\x11\xe0" + content,
             text.replace("LYMPH_COUNT", draw.choice(["LYMPHOCYTES", "", "lymph_count"])).encode(),
             text.replace("ID", "LABEL", 1).encode(),
             b"",
@@ -501,21 +556,42 @@ def misread(content: bytes, draw: random.Random) -> bytes:
     )
 
 
+def lines_of(content: bytes, wanted: list[str]) -> list[list[str]]:
+    """Header and rows, by pandas or by Python's csv; a ValueError where there is no such table."""
+    if content.startswith(b"PK\x03\x04"):
+        sheet = pd.read_excel(io.BytesIO(content), header=None, dtype=object, na_filter=False)
+        tables = [[list(map(str, row)) for row in sheet.itertuples(index=False, name=None)]]
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252")
+        mark = re.match(r"sep=(.)(\r\n|\r|\n)", text)
+        tables = []
+        for separator in mark[1] if mark else ",;\t":
+            file = io.StringIO(text[mark.end() :] if mark else text, newline="")
+            with contextlib.suppress(csv.Error):
+                tables.append(list(csv.reader(file, delimiter=separator, strict=True)))
+    for table in tables:
+        lines = [[cell.strip() for cell in line] for line in table if any(map(str.strip, line))]
+        if lines and set(wanted) <= set(lines[0]) and len({len(line) for line in lines}) == 1:
+            return lines
+    raise ValueError("no such table")
+
+
 def as_read_plainly(content: bytes) -> dict[str, tuple[object, ...]] | None:
     """The patients of a file, by Python's csv, strptime and float; None where it has a fault."""
     try:
-        lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
-        header, *rows = [line for line in lines if any(map(str.strip, line))]
+        header, *rows = lines_of(content, HEADER[1:])
         table = [dict(zip(header, row, strict=True)) for row in rows]
         found = {}
         for row in table:
-            text = row["DOB"].strip()
-            born = datetime.strptime(text, "%m/%d/%Y" if "/" in text else "%d-%m-%Y")
-            birthday = (born.month, born.day) > (3, 1)
-            label = {"0": 0, "1": 1, "-1": None}[row["LABEL"].strip().removesuffix(".0")]
-            sex = {"F": "F", "M": "M"}.get(row["GENDER"].strip().upper())
-            age, count = 2021 - born.year - birthday, float(row["LYMPH_COUNT"])
-            found[row["ID"].strip()] = (label, age, sex, count)
+            at = born(row["DOB"])
+            birthday = (at.month, at.day) > (3, 1)
+            label = {"0": 0, "1": 1, "-1": None}[row["LABEL"].removesuffix(".0")]
+            sex = {"F": "F", "M": "M"}.get(row["GENDER"].upper())
+            age, count = 2021 - at.year - birthday, float(row["LYMPH_COUNT"].replace(",", "."))
+            found[row["ID"]] = (label, age, sex, count)
     except (ValueError, KeyError, csv.Error):
         return None
     return found
@@ -531,7 +607,7 @@ def fuzz_clinical(folder: Path, draw: random.Random, seen: Counter[str]) -> None
     else:
         name = draw.choice(list(HARMLESS))
         rows = HARMLESS[name](rows, draw)
-    content = as_written(rows, HEADER, draw)
+    content = as_written(rows, HEADER, draw, plain=kind == "misread")
     if kind == "misread":
         content = misread(content, draw)
     if kind == "damaged":
@@ -585,8 +661,7 @@ def fuzz_supplied(folder: Path, draw: random.Random, seen: Counter[str]) -> None
             raise FaultError(f"the refusal does not name {file.name}: {message}")
         return
     table = pd.read_parquet(newest(folder, f"{entry}.parquet"))
-    lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    names, *given = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
+    names, *given = lines_of(content, header)
     places = [names.index(name) for name in header]
     expected = sorted([line[place] for place in places] for line in given)
     if sorted(table[header].astype(str).to_numpy().tolist()) != expected:
