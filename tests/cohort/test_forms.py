@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from lymphocytosis.cohort.clinical import completed_years, parse_date, read_patients
+from lymphocytosis.cohort.clinical import read_patients
 from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.cohort.values import completed_years, parse_date
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
 from lymphocytosis.datasets.text_table import TextTableDataset
 from lymphocytosis.parameters import ClinicalParameters, SimulationParameters

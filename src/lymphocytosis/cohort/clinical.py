@@ -4,7 +4,6 @@ The table is read as text and judged cell by cell, so that a refusal can name li
 """
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from datetime import date
@@ -13,67 +12,19 @@ from typing import Any
 import pandas as pd
 
 from lymphocytosis.cohort.names import alike, folded, normal
+from lymphocytosis.cohort.persons import OLDEST_PLAUSIBLE_AGE, tell_persons
 from lymphocytosis.cohort.pictures import PictureFile, Subset
+from lymphocytosis.cohort.values import completed_years, decimal_sign, number, parse_date
 from lymphocytosis.errors import UserError, grouped, some
 from lymphocytosis.parameters import ClinicalColumns, ClinicalLabels, ClinicalParameters
 
 OLDEST_AGE = 120
-OLDEST_PLAUSIBLE_AGE = 110
 # 10^9 per litre. Far beyond any patient, and within what 32-bit numbers and logarithms hold.
 LOWEST_COUNT, HIGHEST_COUNT = 0.001, 100_000
 # Beyond these it is another unit: no blood has more lymphocytes, or a lymphocytosis fewer.
 LOWEST_PLAUSIBLE_COUNT, HIGHEST_PLAUSIBLE_COUNT = 0.05, 1_000
 
-_SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
-_DAY_FIRST = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})")
-# Spreadsheets and databases may add a time.
-_ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?")
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
-
 Faults = dict[str, list[str]]  # by cause
-
-
-def parse_date(text: str, slash_dates: str = "month_first") -> date:
-    """Read a date; a dash means day first or, after a year, ISO's order.
-
-    Args:
-        text: for example `5/1/1933` (the 1st of May), `01-05-1933` or `1933-05-01` (the same day);
-            a time behind the last form is passed over.
-        slash_dates: what stands first where there are slashes: month_first or day_first.
-
-    Returns:
-        The date.
-
-    Raises:
-        ValueError: the text is in neither form, or no such day exists.
-    """
-    if match := _SLASHED.fullmatch(text.strip()):
-        month, day, year = map(int, match.groups())
-        if slash_dates == "day_first":
-            month, day = day, month
-    elif match := _DAY_FIRST.fullmatch(text.strip()):
-        day, month, year = map(int, match.groups())
-    elif match := _ISO.fullmatch(text.strip()):
-        year, month, day = map(int, match.groups()[:3])
-    else:
-        raise ValueError(f"{text!r} is in no known form")
-    try:
-        return date(year, month, day)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no date: {error}") from None
-
-
-def completed_years(born: date, at: date) -> int:
-    """Age in completed years.
-
-    Args:
-        born: date of birth.
-        at: the day at which the age is wanted.
-
-    Returns:
-        Years; negative where `at` lies before `born`.
-    """
-    return at.year - born.year - ((at.month, at.day) < (born.month, born.day))
 
 
 def read_patients(
@@ -102,11 +53,17 @@ def read_patients(
     values = _named_columns(table, names, file)
     faults: Faults = defaultdict(list)
     subsets = _subsets_by_patient(pictures, faults)
-    numbers = {
-        names.lymphocyte_count: values["lymphocyte_count"],
-        names.age: values["age"].where(values["birth_date"] == "", ""),
-    }
-    decimal = _decimal_sign(numbers, faults)
+    decimal, doubtful = decimal_sign(
+        {
+            names.lymphocyte_count: values["lymphocyte_count"].to_dict(),
+            names.age: values.loc[values["birth_date"] == "", "age"].to_dict(),
+        }
+    )
+    if doubtful:
+        faults[
+            "each comma stands before three digits, and may be for decimals or for thousands; "
+            "write numbers with a decimal point"
+        ] += doubtful
     words = _words(clinical.labels)
     rows: list[dict[str, Any]] = []
     for line, row in zip(values.index, values.to_dict("records"), strict=True):
@@ -128,7 +85,7 @@ def read_patients(
     _find_mismatches([row["patient_id"] for row in rows], set(subsets), file, faults)
     if faults:
         raise UserError(f"The cohort can't be taken: {grouped(faults)}")
-    warnings = _tell_persons(rows, names) + _warnings(rows, names)
+    warnings = tell_persons(rows, names.birth_date) + _warnings(rows, names)
     reading = [f"{file}: {table.attrs.get('form', 'text')}, decimal {_DECIMAL[decimal]}"]
     return _typed(rows), warnings, reading + _say_ages(rows, values, clinical)
 
@@ -177,42 +134,6 @@ def _subsets_by_patient(pictures: Sequence[PictureFile], faults: Faults) -> dict
     return subsets
 
 
-def _decimal_sign(columns: "dict[str, pd.Series[str]]", faults: Faults) -> str:
-    """The sign before decimals, which all numbers of the table share; a point where none has it."""
-    commas: list[str] = []
-    points: list[str] = []
-    doubtful = True
-    for column, texts in columns.items():
-        for line, text in texts.items():
-            if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)", text):
-                points.append(f"line {line}: {column} is {text!r}")
-            elif re.fullmatch(r"[+-]?(\d+,\d*|,\d+)", text):
-                commas.append(f"line {line}: {column} is {text!r}")
-                doubtful = doubtful and bool(_THOUSANDS.fullmatch(text))
-    if not commas:
-        return "."
-    if points:
-        # Each such cell is told below, as the number that it is not.
-        return "," if len(commas) > len(points) else "."
-    if doubtful:
-        faults[
-            "each comma stands before three digits, and may be for decimals or for thousands; "
-            "write numbers with a decimal point"
-        ] += commas
-    return ","
-
-
-def _number(text: str, decimal: str) -> float:
-    """The number, or nan."""
-    if decimal == ",":
-        text = "?" if "." in text else text.replace(",", ".")
-    try:
-        # Python would read 1_000 as a thousand.
-        return float(text.replace("_", "?"))
-    except ValueError:
-        return math.nan
-
-
 def _words(labels: ClinicalLabels) -> dict[str, int | None]:
     """The label that each word stands for."""
     given = ((labels.reactive, 0), (labels.tumoral, 1), (labels.hidden, None))
@@ -257,7 +178,7 @@ def _age(
         if not row["sample_date"]:
             told += " (clinical.reference_date sets the day)"
     else:
-        born, years = None, _number(row["age"], decimal)
+        born, years = None, number(row["age"], decimal)
         # Not a number is outside, too.
         age = math.floor(years) if 0 <= years < OLDEST_AGE + 1 else -1
         told = f"{names.age} is {row['age']!r}"
@@ -280,7 +201,7 @@ def _date(
 
 
 def _count(text: str, column: str, decimal: str, where: str, faults: Faults) -> float:
-    count = _number(text, decimal)
+    count = number(text, decimal)
     if not LOWEST_COUNT <= count <= HIGHEST_COUNT:
         faults[
             f"{column}: expected a number from {LOWEST_COUNT} to {HIGHEST_COUNT}, in 10^9 per "
@@ -318,52 +239,6 @@ def _find_mismatches(
     ):
         if places:
             faults[cause] += places
-
-
-def _tell_persons(rows: list[dict[str, Any]], names: ClinicalColumns) -> list[str]:
-    """Give each row its person; say who is taken for one, and whose birth date is a placeholder.
-
-    Two patients of one birth date and sex may be one person, so they stay together. Where it can't
-    be so, the date is no person's but a placeholder, as hospitals write for dates that may not
-    leave them, and each patient is a person.
-    """
-    warnings = []
-    same: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        row["person"] = row["patient_id"]
-        if row["born"]:
-            same[row["born"], row["sex"]].append(row)
-    days = Counter((row["born"].month, row["born"].day) for row in rows if row["born"])
-    for (born, _), twins in same.items():
-        if len(twins) == 1:
-            continue
-        ids = sorted(row["patient_id"] for row in twins)
-        reasons = {
-            f"they are {len(twins)}": len(twins) > 2,
-            "their labels differ": len({row["label"] for row in twins} - {None}) > 1,
-            f"their age is {twins[0]['age_years']}": twins[0]["age_years"] > OLDEST_PLAUSIBLE_AGE,
-            f"{days[born.month, born.day]} patients have a birthday on that day": (
-                days[born.month, born.day] > max(5, len(rows) / 10)
-            ),
-        }
-        if not any(reasons.values()):
-            for row in twins:
-                row["person"] = ids[0]
-            warnings.append(
-                f"Patients {', '.join(ids)} share a birth date and sex: perhaps one person twice."
-            )
-        else:
-            why = " and ".join(reason for reason, holds in reasons.items() if holds)
-            warnings.append(
-                f"Patients {some(ids)} share the birth date {born} and sex, and {why}: taken for a "
-                "placeholder, and each patient for a person."
-            )
-    if not same:
-        warnings.append(
-            f"No patient has a birth date ({names.birth_date}): a person who stands in the table "
-            "twice can't be told."
-        )
-    return warnings
 
 
 def _warnings(rows: list[dict[str, Any]], names: ClinicalColumns) -> list[str]:

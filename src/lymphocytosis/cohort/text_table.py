@@ -124,10 +124,12 @@ def _decoded(content: bytes) -> tuple[str, str]:
     try:
         # utf-8-sig also takes the mark that spreadsheets put before the first name.
         return content.decode("utf-8-sig"), "UTF-8"
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
         # Any bytes can be taken for Latin-1: not those of a damaged file, or of one in UTF-16.
         if _UTF8_LETTER.search(content) or _NO_LETTER.search(content):
-            raise
+            raise ValueError(
+                f"it is in neither UTF-8 nor Latin-1 ({error}); save it as CSV in UTF-8"
+            ) from error
         # Windows' form of it, which has a few more letters.
         return content.decode("cp1252"), "Latin-1"
 
