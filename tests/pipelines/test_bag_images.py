@@ -102,7 +102,7 @@ class TestTheRegistry:
         nodes = pipelines["bag_images"].nodes
         assert all("bag_images" in node.tags for node in nodes)
         gpu = {node.name.split("__")[0] for node in nodes if "gpu" in node.tags}
-        assert gpu == {"pictures.train_picture_classifiers", "pictures.predict_from_pictures"}
+        assert gpu == {"bag_images.train_picture_classifiers", "bag_images.predict_from_pictures"}
 
     def test_missing_splits_are_still_said_to_be_made_by_classify(self, tmp_path):
         with pytest.raises(click.ClickException, match=r"splits.*--pipelines=.*classify"):

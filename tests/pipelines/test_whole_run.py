@@ -58,7 +58,7 @@ class TestOutputs:
     def test_every_persisted_entry_of_the_run_is_there(self, finished):
         _, catalog = finished
         memory = {
-            "registered_patients", "clinical_warnings", "shown_pictures",
+            "registered_patients", "clinical_warnings", "clinical_reading", "shown_pictures",
             "large_embeddings", "small_embeddings",
         }  # fmt: skip
         for name in pipelines["__default__"].all_outputs() - memory:
