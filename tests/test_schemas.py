@@ -188,11 +188,12 @@ def good_tables():
         "results": pd.DataFrame(
             {
                 "method": ["AVG"],
-                "test_balanced_accuracy": [float("nan")],
                 "test_patients": [42],
-                "test_labelled": [0],
-                "out_of_fold_balanced_accuracy": [0.9],
-                "out_of_fold_patients": [110],
+                "test_balanced_accuracy": [float("nan")], "test_low": [float("nan")],
+                "test_high": [float("nan")], "test_reactive": [0], "test_tumoral": [3],
+                "out_of_fold_balanced_accuracy": [0.9], "out_of_fold_low": [0.8],
+                "out_of_fold_high": [0.95], "out_of_fold_reactive": [34],
+                "out_of_fold_tumoral": [76],
                 "note": [""],
             }
         ),

@@ -242,14 +242,23 @@ decisions = _table({"patient_id": _id, "decision": _decision}, unique=["patient_
 
 submission = _table({"ID": _id, "Predicted": _decision}, unique=["ID"])
 
+_count = pa.Column(int, [_integer, pa.Check.ge(0)])
+_nullable_share = pa.Column(float, _share, nullable=True)
 results = _table(
     {
         "method": _id,
-        "test_balanced_accuracy": pa.Column(float, _share, nullable=True),
-        "test_patients": pa.Column(int, [_integer, pa.Check.ge(0)]),
-        "test_labelled": pa.Column(int, [_integer, pa.Check.ge(0)]),
-        "out_of_fold_balanced_accuracy": pa.Column(float, _share, nullable=True),
-        "out_of_fold_patients": pa.Column(int, [_integer, pa.Check.ge(0)]),
+        "test_patients": _count,
+        **{
+            f"{on}_{name}": column
+            for on in ("test", "out_of_fold")
+            for name, column in {
+                "balanced_accuracy": _nullable_share,
+                "low": _nullable_share,
+                "high": _nullable_share,
+                "reactive": _count,
+                "tumoral": _count,
+            }.items()
+        },
         "note": pa.Column(str),
     },
     unique=["method"],

@@ -1,7 +1,10 @@
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
+from sklearn.metrics import balanced_accuracy_score
 
-from lymphocytosis.decision.results import describe, tabulate
+from lymphocytosis.decision.results import describe, interval, score, tabulate
 
 
 def patients(test_labels):
@@ -31,19 +34,21 @@ def row(test_labels):
 
 def test_labelled_test_patients_are_scored():
     # T1 right, T2 wrong among the reactive; T3 right: (1/2 + 1) / 2.
-    assert row([0, 0, 1])["test_balanced_accuracy"] == 0.75
+    scored = row([0, 0, 1])
+    assert scored["test_balanced_accuracy"] == 0.75
+    assert (scored["test_reactive"], scored["test_tumoral"]) == (2, 1)
 
 
 def test_only_the_labelled_ones_count():
     scored = row([0, None, 1])
     assert scored["test_balanced_accuracy"] == 1
-    assert (scored["test_patients"], scored["test_labelled"]) == (3, 2)
+    assert (scored["test_patients"], scored["test_reactive"], scored["test_tumoral"]) == (3, 1, 1)
 
 
 def test_without_labels_the_table_says_so():
     scored = row([None, None, None])
     assert pd.isna(scored["test_balanced_accuracy"])
-    assert scored["test_labelled"] == 0
+    assert (scored["test_reactive"], scored["test_tumoral"]) == (0, 0)
     assert "test patients have no labels" in scored["note"]
 
 
@@ -57,18 +62,59 @@ def test_one_class_is_no_score():
 def test_out_of_fold_figures_say_whom_they_cover_and_that_they_flatter(test_labels):
     scored = row(test_labels)
     assert scored["out_of_fold_balanced_accuracy"] == 0.75
-    assert scored["out_of_fold_patients"] == 3
+    assert (scored["out_of_fold_reactive"], scored["out_of_fold_tumoral"]) == (2, 1)
     assert "flatter" in scored["note"]
+
+
+def test_the_score_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    truth, decided = rng.integers(0, 2, 40), rng.integers(0, 2, 40)
+    ids = [f"P{i}" for i in range(40)]
+    found = score(
+        pd.DataFrame({"patient_id": ids, "decision": decided}), pd.Series(truth, index=ids)
+    )
+    assert found["balanced_accuracy"] == balanced_accuracy_score(truth, decided)
+    assert found["low"] < found["balanced_accuracy"] < found["high"]
+
+
+class TestInterval:
+    def test_two_right_decisions_of_two_are_not_certain(self):
+        low, high = interval(np.array([True]), np.array([True]))
+        # One of one is rarer than 2.5 % where the share is below 0.025.
+        assert low == pytest.approx(1 - (1 - 0.025) / 2**0.5)
+        assert high == 1
+
+    @pytest.mark.parametrize(
+        ("reactive", "tumoral", "specificity", "sensitivity"),
+        [(8, 9, 0.95, 0.95), (6, 12, 0.7, 0.9), (2, 2, 0.5, 0.8)],
+    )
+    def test_it_holds_the_truth_in_95_of_100_cohorts_and_in_few_more(
+        self, reactive, tumoral, specificity, sensitivity
+    ):
+        """Summed over every cohort that there may be, each by its probability."""
+        true, covered = (specificity + sensitivity) / 2, 0.0
+        for a in range(reactive + 1):
+            for b in range(tumoral + 1):
+                low, high = interval(np.arange(reactive) < a, np.arange(tumoral) < b)
+                if low <= true <= high:
+                    covered += binom.pmf(a, reactive, specificity) * binom.pmf(
+                        b, tumoral, sensitivity
+                    )
+        assert 0.95 < covered < 0.995
 
 
 def test_the_description_shows_every_method_and_missing_scores_as_a_dash():
     table = tabulate(
         patients([None, None, None]),
-        {"small AVG": TEST, "large SA (corrected)": TEST},
-        {"small AVG": OUT_OF_FOLD, "large SA (corrected)": OUT_OF_FOLD},
+        {"small AVG": TEST, "bag-images SA (as_printed)": TEST},
+        {"small AVG": OUT_OF_FOLD, "bag-images SA (as_printed)": OUT_OF_FOLD},
     )
-    lines = describe(table).splitlines()
-    assert lines[1].split() == ["small", "AVG", "-", "0.750"]
-    assert lines[2].split() == ["large", "SA", "(corrected)", "-", "0.750"]
-    assert "3 patients, 0 with a known label" in lines[3]
-    assert "flatter" in lines[4]
+    *lines, note = describe(table).splitlines()
+    assert lines[1] == "test patients: 0 reactive, 0 tumoral"
+    assert lines[2].split() == ["small", "AVG", "-"]
+    assert lines[4] == "out of fold: 2 reactive, 1 tumoral"
+    low, high = interval(np.array([True, False]), np.array([True]))
+    assert lines[6].endswith(f"SA (as_printed) 0.750 ({low:.3f} to {high:.3f})")
+    # Of 80 columns the log keeps 29 for time and level.
+    assert max(map(len, lines)) <= 80 - 29
+    assert "flatter" in note

@@ -74,7 +74,7 @@ class TestOutputs:
         assert submission.to_dict() == (by_patient.mean() >= 0.5).astype(int).to_dict()
         results = catalog.load("bag_images_results")
         assert list(results["method"]) == ["bag-images AVG", "bag-images SA (corrected)"]
-        assert results["test_labelled"].tolist() == [3, 3]
+        assert results[["test_reactive", "test_tumoral"]].sum(axis=1).tolist() == [3, 3]
 
     def test_the_same_seed_makes_the_same_bytes(self, finished):
         folder, _ = finished

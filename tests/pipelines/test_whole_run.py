@@ -200,7 +200,7 @@ class TestEnvironments:
         results = run(tmp_path, simulation=hidden).load("results")
         assert results["test_balanced_accuracy"].isna().all()
         assert results["note"].str.contains("no labels").all()
-        assert results["out_of_fold_patients"].gt(0).all()
+        assert results["out_of_fold_tumoral"].gt(0).all()
 
     def test_a_cohort_without_test_patients_runs_to_its_end(self, tmp_path):
         catalog = run(tmp_path, simulation={**TINY["simulation"], "test": 0})
