@@ -7,6 +7,7 @@ import pandas as pd
 from lymphocytosis.errors import UserError
 
 CELL_COLUMNS = ["patient_id", "image_id", "path", "sha256", "row", "status"]
+_REASONS_SHOWN = 8
 
 
 def count_cells(patients: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
@@ -80,6 +81,27 @@ def report_ingest(
         "warnings": warnings + _copies(records),
         "image": image,
     }
+
+
+def reasons_of(records: pd.DataFrame) -> list[str]:
+    """Say why pictures were left out or converted.
+
+    Args:
+        records: the image store's records, one row a file.
+
+    Returns:
+        A line for each of the first 8 reasons: those of pictures left out first, then the most
+        frequent. None where every picture was taken as it is.
+    """
+    unusual = records[records["status"] != "taken"]
+    reasons = unusual.groupby(["status", "reason"])["path"].agg(["size", "first"]).reset_index()
+    reasons = reasons.sort_values(["status", "size"], ascending=False, kind="stable")
+    lines = [
+        f"{count} {status}: {reason} ({path}{', ...' if count > 1 else ''})"
+        for status, reason, count, path in reasons.to_numpy().tolist()
+    ]
+    hidden = len(lines) - _REASONS_SHOWN
+    return lines[:_REASONS_SHOWN] + [f"... and {hidden} more reasons"] * (hidden > 0)
 
 
 def _count(patients: pd.DataFrame, subset: str, label: int | None) -> int:

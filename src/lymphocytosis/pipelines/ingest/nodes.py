@@ -67,7 +67,12 @@ def tabulate_cells(
     Returns:
         patients, cells and the ingest report.
     """
-    from lymphocytosis.cohort.inventory import CELL_COLUMNS, count_cells, report_ingest
+    from lymphocytosis.cohort.inventory import (
+        CELL_COLUMNS,
+        count_cells,
+        reasons_of,
+        report_ingest,
+    )
 
     records = cell_images.records
     patients = count_cells(registered_patients, records)
@@ -79,6 +84,8 @@ def tabulate_cells(
         cell_images.image.model_dump(mode="json"),
     )
     logger.info("pictures: %s", ", ".join(f"{n} {kind}" for kind, n in report["pictures"].items()))
+    for line in reasons_of(records):
+        logger.info(line)
     for warning in report["warnings"]:
         logger.warning(warning)
     return patients, records[CELL_COLUMNS], report
