@@ -1,6 +1,7 @@
 """The whole method on a tiny simulated cohort, through Kedro as a user runs it."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -141,6 +143,41 @@ class TestSameTwice:
         first, second = (digests(folder) for folder in (finished[0], tmp_path))
         assert len(first) > 25
         assert first == second
+
+
+class TestNotebook:
+    PATH = PROJECT / "notebooks/results.ipynb"
+
+    @pytest.fixture
+    def shell(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+        monkeypatch.setattr("sys.argv", ["ipython"])
+        monkeypatch.chdir(self.PATH.parent)
+        shell = InteractiveShell.instance()
+        yield shell
+        InteractiveShell.clear_instance()
+        shell.restore_sys_module_state()
+
+    def test_it_shows_a_finished_run(self, finished, shell):
+        folder, catalog = finished
+        places = f"cohort_dir={folder / 'cohort'},workspace={folder / 'out'}"
+        cells = json.loads(self.PATH.read_text())["cells"]
+        for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+            source = "".join(cell["source"])
+            source = source.replace("--env=demo", f"--env=demo --params={places}")
+            shell.run_cell(source).raise_error()
+        shown = shell.user_ns
+        results = catalog.load("results").set_index("method")
+        pd.testing.assert_frame_equal(shown["results"], results)
+        tested = set(catalog.load("large_predictions")["patient_id"])
+        assert set(shown["overview"].index) == set(shown["order"]) == tested
+        drawn = [axes for axes in shown["grid"].flat if axes.images]
+        counts = catalog.load("patients").set_index("patient_id")["cell_count"]
+        assert len(drawn) == counts[shown["shown"]].sum()
+
+    def test_nothing_that_it_showed_is_kept(self):
+        cells = json.loads(self.PATH.read_text())["cells"]
+        assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
 
 
 class TestOnePipelineAlone:
