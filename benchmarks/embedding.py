@@ -44,10 +44,11 @@ def embed_rows(
     batch: int,
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
     turns: int = TURNS,
+    backend: Literal["onnx", "torch"] = "onnx",
 ) -> list[Row]:
     """Embed random pictures end to end, and by the bare forward."""
     compute = ComputeParameters(
-        accelerator="auto", precision=precision, embed_batch_size=batch, embed_backend="onnx"
+        accelerator="auto", precision=precision, embed_batch_size=batch, embed_backend=backend
     )
     fabric = start_fabric(compute)
     drawn = np.random.default_rng(0).integers(0, 256, (pictures, side, side, 3), dtype=np.uint8)
@@ -96,7 +97,8 @@ def embed_rows(
     seconds |= time_in_turn({"once": once, "eager": eager}, turns)
     far = float((fast(resident)[0] - plain.embed(to_unit(resident))[0]).abs().max())
     far /= float(plain.embed(to_unit(resident))[0].abs().max())
-    runner = "torch" if fabric.device.type == "cuda" else f"ONNX Runtime {version('onnxruntime')}"
+    by_torch = backend == "torch" or fabric.device.type == "cuda"
+    runner = "torch" if by_torch else f"ONNX Runtime {version('onnxruntime')}"
     rate = pictures * len(VIEWS) / statistics.median(seconds["end to end"])
     what = f"{encoder.name}, {side} pixels, batches of {batch} x 3 views, {precision}"
     return [

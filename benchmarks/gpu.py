@@ -57,7 +57,8 @@ class Sizes:
         large_side: pixels, as the next.
         small_side: of the pictures.
         small_dim: width of the small embedding, and so of the decoder's first block.
-        pictures: read in an epoch; the store has no more.
+        large_pictures: read in an epoch of the large encoder; the store has no more.
+        small_pictures: likewise, of the small one.
         embed_batch: pictures in a batch of `embed`.
         batches: of pretraining; the paper's, then larger ones until memory is full.
         suite: patients, the widths of their embeddings, splits.
@@ -70,7 +71,8 @@ class Sizes:
     large_side: int = 224
     small_side: int = 112
     small_dim: int = 1024
-    pictures: int = 2048
+    large_pictures: int = 512
+    small_pictures: int = 2048
     embed_batch: int = 64
     batches: tuple[int, ...] = (16, 64, 256)
     suite: tuple[int, tuple[int, ...], int] = (163, (2560, 1024), 5)
@@ -127,7 +129,10 @@ def tests(sizes: Sizes) -> Iterator[Row]:
 
 def embedding(sizes: Sizes) -> Iterator[Row]:
     """Embed end to end, with both encoders, at each precision."""
-    for name, side in ((sizes.large, sizes.large_side), (sizes.small, sizes.small_side)):
+    for name, side, pictures in (
+        (sizes.large, sizes.large_side, sizes.large_pictures),
+        (sizes.small, sizes.small_side, sizes.small_pictures),
+    ):
         encoder = EncoderParameters(name=name, weights="random", small_dim=sizes.small_dim)
         for title, precision, tf32 in (
             ("fp32", "32-true", False),
@@ -136,38 +141,42 @@ def embedding(sizes: Sizes) -> Iterator[Row]:
         ):
             with tensor_cores(tf32):
                 for row in embed_rows(
-                    encoder, side, sizes.pictures, sizes.embed_batch, precision, sizes.turns
+                    encoder, side, pictures, sizes.embed_batch, precision, sizes.turns, "torch"
                 ):
                     yield dataclasses.replace(row, path=f"{title}: {row.path}")
 
 
 def pretraining(sizes: Sizes) -> Iterator[Row]:
     """Take an epoch end to end beside as many bare steps, and say what the paper's would take."""
-    for name, side, precision, batch in (
-        (sizes.small, sizes.small_side, "32-true", sizes.batches[0]),
-        *((sizes.large, sizes.large_side, "bf16-mixed", batch) for batch in sizes.batches),
-        (sizes.large, sizes.large_side, "32-true", sizes.batches[0]),
+    small = (sizes.small, sizes.small_side, sizes.small_pictures)
+    large = (sizes.large, sizes.large_side, sizes.large_pictures)
+    for (name, side, pictures), precision, batch in (
+        (small, "32-true", sizes.batches[0]),
+        *((large, "bf16-mixed", batch) for batch in sizes.batches),
+        (large, "32-true", sizes.batches[0]),
     ):
-        yield from epoch_rows(name, side, precision, batch, sizes)
+        yield from epoch_rows(name, side, pictures, precision, batch, sizes)
 
 
-def epoch_rows(name: str, side: int, precision: Any, batch: int, sizes: Sizes) -> Iterator[Row]:
+def epoch_rows(
+    name: str, side: int, pictures: int, precision: Any, batch: int, sizes: Sizes
+) -> Iterator[Row]:
     """Time an epoch of one encoder at one batch size and precision."""
     pretext = pretext_of(batch_size=batch)
     compute = compute_of(precision)
     fabric = start_fabric(compute)
-    images = random_pictures(sizes.pictures, side)
+    images = random_pictures(pictures, side)
     encoder = EncoderParameters(name=name, weights="random", small_dim=sizes.small_dim)
     task = autoencoder_task(build_autoencoder(encoder, side, 0), pretext)
     bare = build_autoencoder(encoder, side, 0)
     optimizer = torch.optim.Adam(bare.parameters(), lr=pretext.learning_rate, fused=True)
     model, optimizer = fabric.setup(bare, optimizer)
     resident = fabric.to_device(torch.from_numpy(images[:batch]).permute(0, 3, 1, 2) / 255)
-    rows = np.arange(sizes.pictures)
+    rows = np.arange(pictures)
     what = f"{name}, {side} pixels, batch {batch}, {precision}"
 
     def steps() -> None:
-        for _ in range(sizes.pictures // batch):
+        for _ in range(pictures // batch):
             loss = torch.nn.functional.mse_loss(model(resident), resident)
             optimizer.zero_grad()
             fabric.backward(loss)
@@ -190,16 +199,16 @@ def epoch_rows(name: str, side: int, precision: Any, batch: int, sizes: Sizes) -
         "the bare step on a resident batch",
         "at least 0.95",
         divide(seconds["bare"], seconds["end to end"]),
-        f"{what}; an epoch of {sizes.pictures:,} pictures; at most {peak:.1f} GiB",
+        f"{what}; an epoch of {pictures:,} pictures; at most {peak:.1f} GiB",
     )
-    minutes = [s * COHORT / sizes.pictures * EPOCHS / 60 for s in seconds["end to end"]]
+    minutes = [s * COHORT / pictures * EPOCHS / 60 for s in seconds["end to end"]]
     yield Row(
         f"pretraining: {EPOCHS} epochs of {COHORT:,} pictures",
         f"{WANTED_MINUTES} minutes",
         "at most 1" if name == sizes.large else "",
         [m / WANTED_MINUTES for m in minutes],
         f"{what}; an epoch takes {60 * statistics.median(minutes) / EPOCHS:.1f} s, all of them "
-        f"{statistics.median(minutes):.1f} minutes, from epochs of {sizes.pictures:,} pictures",
+        f"{statistics.median(minutes):.1f} minutes, from epochs of {pictures:,} pictures",
     )
 
 
@@ -279,10 +288,10 @@ def recorded_step(model: torch.nn.Module, images: torch.Tensor) -> Callable[[], 
 
 def contrasting(sizes: Sizes) -> Iterator[Row]:
     """Say what an epoch of SimCLR takes."""
-    pretext = pretext_of(name="simclr", batch_size=min(256, sizes.pictures))
+    pretext = pretext_of(name="simclr", batch_size=min(256, sizes.small_pictures))
     encoder = EncoderParameters(name=sizes.contrasted, weights="random", small_dim=sizes.small_dim)
-    images = random_pictures(sizes.pictures, sizes.small_side)
-    rows = np.arange(sizes.pictures)
+    images = random_pictures(sizes.small_pictures, sizes.small_side)
+    rows = np.arange(sizes.small_pictures)
     for precision in ("32-true", "bf16-mixed"):
         compute = compute_of(precision)
         task = build_task(encoder, pretext, images, rows, 0)
@@ -295,9 +304,9 @@ def contrasting(sizes: Sizes) -> Iterator[Row]:
             f"SimCLR: an epoch of {COHORT:,} pictures",
             "seconds",
             "",
-            [s * COHORT / sizes.pictures for s in seconds],
+            [s * COHORT / sizes.small_pictures for s in seconds],
             f"{sizes.contrasted}, {sizes.small_side} pixels, batch {pretext.batch_size}, "
-            f"{precision}, from epochs of {sizes.pictures:,} pictures",
+            f"{precision}, from epochs of {sizes.small_pictures:,} pictures",
         )
 
 
@@ -309,12 +318,13 @@ def suite(sizes: Sizes) -> Iterator[Row]:
 def repeats(sizes: Sizes) -> Iterator[Row]:
     """Do each kind of work twice from one seed, and compare every bit."""
     encoder = EncoderParameters(name=sizes.small, weights="random", small_dim=sizes.small_dim)
-    images = random_pictures(min(sizes.pictures, 512), sizes.small_side)
+    images = random_pictures(min(sizes.small_pictures, 512), sizes.small_side)
     rows = np.arange(len(images))
     pretext = pretext_of(batch_size=16)
-    bags, patients = classifiers.random_bags(40, 256)
+    patient_count, widths, split_count = sizes.suite
+    bags, patients = classifiers.random_bags(patient_count, widths[-1])
     mil = classifiers.parameters(3)
-    splits = draw_splits(patients, classifiers.split_parameters(3), seed=0)
+    splits = draw_splits(patients, classifiers.split_parameters(split_count), seed=0)
 
     def pretrained(compute: ComputeParameters) -> Iterator[torch.Tensor]:
         task = autoencoder_task(build_autoencoder(encoder, sizes.small_side, 0), pretext)
