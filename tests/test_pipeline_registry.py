@@ -73,3 +73,12 @@ class TestKedroViz:
         entries = {entry for made in PIPELINES.values() for entry in made.datasets()}
         without = {entry for entry in entries if not viz.catalog.get_layer_for_dataset(entry)}
         assert {entry for entry in without if not entry.startswith("params:")} == set()
+
+    def test_the_default_pipeline_folds_into_its_pipelines(self, viz):
+        tree = viz.create_modular_pipelines_tree_for_registered_pipeline("__default__")
+        shown = defaultdict(set)
+        for child in tree["__root__"].children:
+            shown[child.type.value].add(child.id)
+        method = {"ingest", "ssl_pretrain", "embed", "classify", "ensemble"}
+        assert shown["modularPipeline"] == method
+        assert "task" not in shown
