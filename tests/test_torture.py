@@ -26,10 +26,8 @@ def test_killed_runs_end_with_the_very_files_of_an_undisturbed_one():
     assert "3 kills survived over 1 finished runs" in done.stdout
     assert "differences: 0 in" in done.stdout
     assert "faults in all: 0" in done.stdout
-    assert "kept and yet done again: 0 epochs, 0 shards, 0 models, 0 folds" in done.stdout
-    found = re.search(
-        r"taken up by a later run: (\d+) epochs, (\d+) shards, (\d+) mod", done.stdout
-    )
+    assert "saved and yet repeated: 0 epochs, 0 shards, 0 models, 0 folds" in done.stdout
+    found = re.search(r"reused by a later run: (\d+) epochs, (\d+) shards, (\d+) mod", done.stdout)
     assert found, done.stdout
     epochs, shards, models = map(int, found.groups())
     # The second run goes on after epoch 2 or 3 of 4, the third and the last find all of them.

@@ -1,4 +1,4 @@
-"""Kill runs of the demo at random moments, go on, and compare every file with an undisturbed run.
+"""Kill runs of the demo at random moments, resume, and compare every file with an undisturbed run.
 
 Kills are `kill -9` of the run's whole process group. Each run is a process of its own that executes
 `kedro run`; it is forked from this one, which has imported the libraries and computed nothing. So
@@ -6,11 +6,11 @@ kills fall on the work and not on seconds of imports, which write nothing.
 
     python tests/torture.py --kills=100 --seed=0
 
-ends with 0 only if every kill was survived: every file that ever appeared under its final name, in
+exits with 0 only if every kill was survived: every file that ever appeared under its final name, in
 finished runs and in killed ones, has the undisturbed run's bytes; nothing is left over; and each
-run took up every epoch, shard, model and fold that was kept when it began. What was kept is read
-from the disk before the run. What was taken up is told by the run's log, and by whether what was
-kept is still the same file after a kill.
+run reused every epoch, shard, model and fold that had been saved when it began. What had been saved
+is read from the disk before the run. What was reused is read from the run's log, and from whether
+the saved files are unchanged after a kill.
 """
 
 import os
@@ -69,7 +69,7 @@ KEEPS = re.compile(r"Running node: .*;params:workspace\]\) -> \[(\w+)")
 KEPT = {"autoencoder": "epochs", "embeddings": "shards", "classifier_predictions": "folds"}
 MODELS = "models"  # in the folders large_classifiers, small_classifiers, pictures_classifiers
 EPOCH = re.compile(r"pretraining: epoch (\d+) of")
-TAKEN_UP = re.compile(
+REUSED = re.compile(
     r"goes on after (?:epoch|shard) (\d+) of"
     r"|: (\d+) of \d+ folds were finished before"
     r"|was finished before"
@@ -200,16 +200,16 @@ def said_by_keepers(lines: list[str]) -> dict[str, list[str]]:
 
 @dataclass
 class Work:
-    """What became of kept work, over all runs.
+    """What became of saved work, over all runs.
 
     Attributes:
-        taken_up: epochs, shards, models and folds that runs found and took up.
-        again: those that were kept, and were done again: faults.
-        lost: epochs that had ended and were killed before they were kept.
+        reused: epochs, shards, models and folds that runs found and used.
+        again: those that were saved and yet repeated: faults.
+        lost: epochs that had ended and were killed before they were saved.
         faults: in words.
     """
 
-    taken_up: Counter[str] = field(default_factory=Counter)
+    reused: Counter[str] = field(default_factory=Counter)
     again: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     faults: list[str] = field(default_factory=list)
@@ -223,19 +223,19 @@ class Work:
         told = set()
         for name, said in said_by_keepers(lines).items():
             kind = KEPT.get(name, MODELS)
-            found = [int(up[1] or up[2] or 1) for up in map(TAKEN_UP.search, said) if up]
+            found = [int(up[1] or up[2] or 1) for up in map(REUSED.search, said) if up]
             tells = any("Completed node: " in line for line in said)
             if kind == "epochs":
                 epochs = epochs_of(said)
                 tells = tells or bool(found or epochs)
                 # Where it really began, whatever it says.
                 found = [epochs[0] - 1] if epochs else found
-            self.taken_up[kind] += sum(found)
+            self.reused[kind] += sum(found)
             if tells:
                 told.add(name)
             if tells and kept is not None and sum(found) != kept[name]:
                 self.again[kind] += max(0, kept[name] - sum(found))
-                self.faults.append(f"{name}: {kept[name]} {kind} kept, {sum(found)} taken up")
+                self.faults.append(f"{name}: {kept[name]} {kind} saved, {sum(found)} reused")
         return told
 
     def judge_kept(self, place: Path, before: Parts, told: set[str]) -> None:
@@ -244,7 +244,7 @@ class Work:
         for part, mark in before.items():
             if parts.get(part) != mark:
                 name = part.parent.name
-                # What the log told of is counted.
+                # What the log names is counted.
                 self.again[KEPT.get(name, MODELS)] += name not in told
                 self.faults.append(f"removed or written again: {part}")
 
@@ -358,9 +358,9 @@ def torture(
         print(f"  {fault}")
     print(
         f"{kills} kills survived over {rounds} finished runs, in {time.monotonic() - start:.0f} s\n"
-        f"kept and taken up by a later run: {in_words(work.taken_up)}\n"
-        f"kept and yet done again: {in_words(work.again)}\n"
-        f"killed before they were kept, and done again: {work.lost} finished epochs\n"
+        f"saved and reused by a later run: {in_words(work.reused)}\n"
+        f"saved and yet repeated: {in_words(work.again)}\n"
+        f"finished, killed before they were saved, and repeated: {work.lost} finished epochs\n"
         f"differences: {len(different)} in {compared} comparisons of a file's bytes with those of "
         f"the undisturbed run, which has {len(expected)} files\n"
         f"left over: {len(left_over)} files; faults in all: {len(faults)}"
