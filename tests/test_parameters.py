@@ -106,6 +106,16 @@ class TestFiles:
         assert parameters.image.size == 64
 
 
+@pytest.mark.parametrize(
+    ("key", "nearest"), [("mil.epohs", "epochs"), ("encodr", "encoder"), ("image.colour", "")]
+)
+def test_an_unknown_key_is_refused_with_the_nearest(key, nearest):
+    told = f"{key}: no such parameter" + (f"; the nearest: {nearest}" if nearest else "")
+    with pytest.raises(UserError) as caught:
+        check_parameters(changed(tuple(key.split(".")), 1))
+    assert f"  - {told}" in str(caught.value).splitlines()
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda at: dotted(at) or "all")
 class TestKeys:
     def test_an_unknown_key_is_refused_by_name(self, block):

@@ -6,6 +6,7 @@ before any work is done. `check_parameters` turns a refusal into one readable me
 
 from collections.abc import Mapping
 from datetime import date
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, some
 
 View = Literal["original", "horizontal", "vertical"]
 Policy = Literal["convert", "leave_out", "refuse"]
@@ -456,7 +457,11 @@ def check_parameters(raw: Mapping[str, Any]) -> Parameters:
 def _describe(fault: Any) -> str:
     key = ".".join(str(part) for part in fault["loc"]) or "parameters"
     if fault["type"] == "extra_forbidden":
-        return f"{key}: no such parameter"
+        block: Any = Parameters
+        for part in fault["loc"][:-1]:
+            block = block.model_fields[part].annotation
+        near = get_close_matches(str(fault["loc"][-1]), block.model_fields)
+        return f"{key}: no such parameter{f'; the nearest: {some(near)}' if near else ''}"
     if fault["type"] == "missing":
         return f"{key}: missing"
     message = fault["msg"].removeprefix("Value error, ")

@@ -113,13 +113,13 @@ class TestRoundTrip:
             store[0] = 0
 
     def test_versions_are_kept_apart(self, tmp_path, image_parameters):
-        for name, n in (("2021-01-01", 1), ("2021-01-02", 2)):
+        for name, n in (("2021-01-01T00.00.00.000Z", 1), ("2021-01-02T00.00.00.000Z", 2)):
             version = Version(None, name)
             versioned = ImageStoreDataset(filepath=str(tmp_path / "store"), version=version)
             versioned.save(stream_of(GOOD[:n], image_parameters()))
         path = str(tmp_path / "store")
         latest = ImageStoreDataset(filepath=path, version=Version(None, None))
-        first = ImageStoreDataset(filepath=path, version=Version("2021-01-01", None))
+        first = ImageStoreDataset(filepath=path, version=Version("2021-01-01T00.00.00.000Z", None))
         assert (len(latest.load()), len(first.load())) == (2, 1)
 
 
@@ -152,9 +152,9 @@ class TestInterruption:
 
     def test_leaves_the_earlier_version_the_latest(self, tmp_path, image_parameters):
         path = str(tmp_path / "store")
-        good = ImageStoreDataset(filepath=path, version=Version(None, "2021-01-01"))
+        good = ImageStoreDataset(filepath=path, version=Version(None, "2021-01-01T00.00.00.000Z"))
         good.save(stream_of(GOOD, image_parameters()))
-        broken = ImageStoreDataset(filepath=path, version=Version(None, "2021-01-02"))
+        broken = ImageStoreDataset(filepath=path, version=Version(None, "2021-01-02T00.00.00.000Z"))
         refusing = stream_of([*GOOD, b"?"], image_parameters(unreadable="refuse"))
         with pytest.raises(Exception, match=r"trainset/3.png: .*image.unreadable is 'refuse'"):
             broken.save(refusing)

@@ -1,9 +1,10 @@
 import pytest
-from kedro.io import Version
+from kedro.io import DatasetError, Version
 
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
 from lymphocytosis.datasets.image_store import ImageStoreDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
+from lymphocytosis.datasets.whole import TextDataset
 
 
 @pytest.mark.parametrize("kind", [EmbeddingsDataset, ImageStoreDataset, StateDictDataset])
@@ -24,3 +25,16 @@ class TestExists:
         (tmp_path / "entry" / "2021-01-02" / "entry").mkdir(parents=True)
         assert versioned().exists()
         assert not versioned("2021-01-01").exists()
+
+
+@pytest.mark.parametrize("newest", ["2099-01-01T00.00.00.000Z", "backup"])
+def test_outside_a_run_too_nothing_passes_for_the_newest(tmp_path, newest):
+    for version in ("2026-01-01T00.00.00.000Z", newest):
+        (tmp_path / "note" / version).mkdir(parents=True)
+        (tmp_path / "note" / version / "note").write_text(version)
+    entry = TextDataset(filepath=str(tmp_path / "note"), version=Version(None, None))
+    assert entry.exists()
+    with pytest.raises(DatasetError, match=rf"note/{newest}: (later than|no version's name)"):
+        entry.load()
+    (tmp_path / "note" / newest).rename(tmp_path / "elsewhere")
+    assert entry.load() == "2026-01-01T00.00.00.000Z"

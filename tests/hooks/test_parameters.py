@@ -154,6 +154,7 @@ class TestPaths:
             ("ward {3}", "ward {3} contains '{' and '}'"),
             ("ward \udce9", "ward \\udce9' is not in UTF-8"),
             ("", "workspace: String should have at least 1 character"),
+            (1.5, "workspace: 1.5 is read as a number. For a path, write ./1.5"),
             (True, "workspace: Input should be a valid string, not True"),
         ],
     )
@@ -188,7 +189,9 @@ class TestPaths:
         }
         values = {"large_avg": pd.DataFrame({"a": [1]}), "report": {"a": 1}, "model": {"a": 1}}
         for entry, value in values.items():
-            DataCatalog.from_config(config, save_version="2026").save(entry, value)
+            DataCatalog.from_config(config, save_version="2026-01-01T00.00.00.000Z").save(
+                entry, value
+            )
             loaded = DataCatalog.from_config(config).load(entry)
             assert loaded.equals(value) if entry == "large_avg" else loaded == value
         assert sorted(path.name for path in (project / name).iterdir()) == [

@@ -74,8 +74,8 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
         files = [file for name in folders for file in self._files_of_subset(name)]
         if odd := [file.path for file in files if not _is_utf8(file.path)]:
             raise UserError(
-                f"{some(odd)}: names that are not in UTF-8 can't be kept in the tables. "
-                "Rename these files or folders."
+                f"{some(odd)}: these names are not in UTF-8, or this Python reads file names as "
+                "something else. Set PYTHONUTF8=1; if that does not help, rename them."
             )
         if not files:
             raise UserError(f"The folders {', '.join(folders)} in {self._root} hold no pictures.")

@@ -1,21 +1,61 @@
 """What our versioned datasets share: one path, a folder a version, the newest one loaded."""
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import AbstractVersionedDataset, Version
+from kedro.io.core import generate_timestamp
+
+from lymphocytosis.errors import UserError, listed
+
+_VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
 
 Saved = TypeVar("Saved")
 Loaded = TypeVar("Loaded")
 
 
+def doubtful_versions(entry: Path, versions: list[str], now: str) -> list[str]:
+    """Tell which versions would pass for the newest without being it.
+
+    Args:
+        entry: the folder of the versions.
+        versions: their names.
+        now: the name of a version that is saved now.
+
+    Returns:
+        A text for each that is later, or no version's name.
+    """
+    odd = {version: "no version's name" for version in versions if not _VERSION.fullmatch(version)}
+    ahead = {version: f"later than {now}" for version in versions if version > now}
+    return [f"{entry / version}: {why}" for version, why in sorted({**ahead, **odd}.items())]
+
+
+def no_newest(faults: list[str]) -> UserError:
+    """Make the refusal of versions among which the newest can't be told.
+
+    Args:
+        faults: as `doubtful_versions` returns them.
+
+    Returns:
+        The error.
+    """
+    return UserError(
+        f"Which version is the newest can't be told, by this machine's clock: {listed(faults)}\n"
+        "Set the clock right if it is wrong, or begin a new session in a notebook. Else move these "
+        "folders out of the workspace, or rename them to a time that has passed, such as "
+        "2026-01-31T09.15.00.000Z."
+    )
+
+
 class ListedVersions:
-    """Finds versions by listing the entry's folder.
+    """Finds versions by listing the entry's folder; the newest one only where it can be told.
 
     Kedro looks by a pattern, in which it takes `[`, `]`, `*` and `?` of the path for wildcards.
     """
 
     _filepath: PurePosixPath
+    _version: Version | None
 
     def _get_versions(self) -> list[str]:
         folder = Path(self._filepath)
@@ -25,6 +65,18 @@ class ListedVersions:
         return [
             str(path) for path in paths if not path.parent.name.startswith(".") and path.exists()
         ]
+
+    def _fetch_latest_load_version(self) -> str:
+        versions = [Path(path).parent.name for path in self._get_versions()]
+        if faults := doubtful_versions(Path(self._filepath), versions, generate_timestamp()):
+            raise no_newest(faults)
+        return super()._fetch_latest_load_version()  # type: ignore[misc]
+
+    def _exists(self) -> bool:
+        if not self._version:
+            return Path(self._filepath).exists()
+        versions = [Path(path).parent.name for path in self._get_versions()]
+        return self._version.load in versions if self._version.load else bool(versions)
 
 
 class VersionedPathDataset(ListedVersions, AbstractVersionedDataset[Saved, Loaded]):
@@ -46,12 +98,6 @@ class VersionedPathDataset(ListedVersions, AbstractVersionedDataset[Saved, Loade
         """
         super().__init__(PurePosixPath(filepath), version)
         self.metadata = metadata
-
-    def _exists(self) -> bool:
-        try:
-            return Path(self._get_load_path()).exists()
-        except DatasetError:  # no version has been saved yet
-            return False
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "version": self._version}

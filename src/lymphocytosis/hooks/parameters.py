@@ -73,8 +73,10 @@ def absolute_path(parameter: str, value: Any, project: Path) -> Any:
         The absolute path as text, or the value that is none.
 
     Raises:
-        UserError: the path is an address, or no dataset could use it.
+        UserError: the path is an address or a decimal number, or no dataset could use it.
     """
+    if isinstance(value, float):
+        raise UserError(f"{parameter}: {value} is read as a number. For a path, write ./{value}")
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # YAML takes a folder such as 2021 for a number
     if not isinstance(value, str) or not value:
