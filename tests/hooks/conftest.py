@@ -9,5 +9,6 @@ def run_params():
         "run_id": "2026-05-05T12.00.00.000Z",
         "env": None,
         "load_versions": None,
+        "runtime_params": None,
         "only_missing_outputs": False,
     }

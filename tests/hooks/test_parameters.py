@@ -1,21 +1,16 @@
-import re
-import shutil
-import string
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
-import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
 
-from lymphocytosis.datasets.state_dict import StateDictDataset
-from lymphocytosis.datasets.whole import JSONDataset, ParquetDataset
-from lymphocytosis.errors import UserError
-from lymphocytosis.hooks.parameters import absolute_path
+from lymphocytosis.hooks.parameters import without_effect
+from lymphocytosis.hooks.project import ProjectHooks
 
 PROJECT = Path(__file__).parents[2]
 
@@ -85,118 +80,28 @@ def test_a_file_that_holds_code_is_refused_and_the_code_never_run(parameters_in,
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.fixture
-def context():
-    """A function that makes a context, as `kedro run --params=...` does."""
-    bootstrap_project(PROJECT)
-
-    def make(**runtime_params):
-        with KedroSession.create(PROJECT, runtime_params=runtime_params) as session:
-            return session.load_context()
-
-    return make
-
-
-class TestPaths:
+class TestWithoutEffect:
     @pytest.mark.parametrize(
-        ("given", "meant"),
+        ("pipeline", "given", "idle"),
         [
-            ("ward", PROJECT / "ward"),
-            ("../ward", PROJECT / "../ward"),
-            ("/data/ward [3]", "/data/ward [3]"),
-            ("~/ward", Path.home() / "ward"),
-            ("./~", PROJECT / "~"),
-            (2021, PROJECT / "2021"),
+            ("ensemble", {"mil": {"aggregator": "max"}, "ensemble": {"x": 1}}, ["mil.aggregator"]),
+            ("embed", {"encoder": {"name": "a"}, "views": ["original"]}, ["encoder.name"]),
+            ("classify", {"mil": {"epochs": 1}, "seed": 1}, []),
+            ("ingest", {"mil": {"scheduler": {"patience": 1}}}, ["mil.scheduler.patience"]),
+            ("ingest", {"seed": 1}, ["seed"]),
+            ("ingest", {"cohort_dir": "a", "workspace": "b", "runs_dir": "c"}, []),
         ],
     )
-    def test_are_taken_from_the_project_wherever_the_run_is_started(
-        self, context, monkeypatch, tmp_path, given, meant
-    ):
-        monkeypatch.chdir(tmp_path)
-        made = context(cohort_dir=given, workspace=given, runs_dir=given)
-        assert {made.params[name] for name in ("cohort_dir", "workspace", "runs_dir")} == {
-            str(meant)
-        }
-        catalog = made.catalog
-        assert catalog.get("cohort_pictures")._describe()["filepath"] == str(meant)
-        assert catalog.get("evaluated_runs")._describe()["path"] == str(meant)
-        assert str(catalog.get("cells")._filepath) == f"{meant}/02_intermediate/cells.parquet"
-        assert (
-            str(catalog.get("large_avg")._filepath) == f"{meant}/07_model_output/large_avg.parquet"
-        )
-
-    @pytest.mark.parametrize(
-        ("given", "meant"),
-        [
-            ("w.pth", str(PROJECT / "w.pth")),
-            ("~/w.pt", str(Path.home() / "w.pt")),
-            ("timm", "timm"),
-        ],
-    )
-    def test_so_is_a_file_of_weights(self, context, given, meant):
-        assert context(encoder={"weights": given}).params["encoder"].weights == meant
-
-    def test_a_workspace_in_the_users_parameters_is_the_catalogs_too(self, tmp_path):
-        (tmp_path / "local").mkdir()
-        (tmp_path / "base").symlink_to(PROJECT / "conf/base")
-        (tmp_path / "local/parameters.yml").write_text("workspace: /data/mine\n")
+    def test_is_what_no_node_reads(self, pipeline, given, idle):
         bootstrap_project(PROJECT)
-        with KedroSession.create(PROJECT, conf_source=str(tmp_path)) as session:
-            cells = session.load_context().catalog.get("cells")
-        assert str(cells._filepath) == "/data/mine/02_intermediate/cells.parquet"
+        assert without_effect(given, pipelines[pipeline]) == idle
 
-    @pytest.mark.parametrize(
-        ("given", "message"),
-        [
-            ("s3://bucket/x", "workspace: s3://bucket/x is an address"),
-            ("file:///data", "workspace: file:///data is an address"),
-            ("~nobody-here/x", "home folder meant by ~nobody-here/x is not known"),
-            ("ward {3}", "ward {3} contains '{' and '}'"),
-            ("ward \udce9", "ward \\udce9' is not in UTF-8"),
-            ("", "workspace: String should have at least 1 character"),
-            (1.5, "workspace: 1.5 is read as a number. For a path, write ./1.5"),
-            (True, "workspace: Input should be a valid string, not True"),
-        ],
-    )
-    def test_what_can_not_be_used_is_refused_in_one_message(self, context, given, message):
-        with pytest.raises(click.ClickException, match=re.escape(message)):
-            context(workspace=given)
-
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(
-        name=st.text(
-            st.sampled_from(string.punctuation.replace("/", " "))
-            | st.characters(codec="utf-8", exclude_characters="/\0"),
-            min_size=1,
-            max_size=20,
-        ).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
-    )
-    def test_any_name_works_or_is_refused(self, tmp_path, name):
-        project = tmp_path / "drawn"
-        try:
-            folder = absolute_path("workspace", f"./{name}", project)
-        except UserError:
-            assert set("{}") & set(name)
-            return
-        config = {
-            "{size}_avg": (ParquetDataset, "avg.parquet"),
-            "report": (JSONDataset, "report.json"),
-            "model": (StateDictDataset, "model.pt"),
-        }
-        config = {
-            entry: {"type": kind, "filepath": f"{folder}/{file}", "versioned": True}
-            for entry, (kind, file) in config.items()
-        }
-        values = {"large_avg": pd.DataFrame({"a": [1]}), "report": {"a": 1}, "model": {"a": 1}}
-        for entry, value in values.items():
-            DataCatalog.from_config(config, save_version="2026-01-01T00.00.00.000Z").save(
-                entry, value
-            )
-            loaded = DataCatalog.from_config(config).load(entry)
-            assert loaded.equals(value) if entry == "large_avg" else loaded == value
-        assert sorted(path.name for path in (project / name).iterdir()) == [
-            "avg.parquet",
-            "model.pt",
-            "report.json",
+    def test_is_said_before_the_run_in_one_line(self, tmp_path, run_params, caplog):
+        hooks = ProjectHooks()
+        hooks.parameters = SimpleNamespace(workspace=str(tmp_path))
+        given = {"runtime_params": {"mil": {"epochs": 1, "dropout": 0.1}}}
+        hooks.before_pipeline_run(run_params | given, Pipeline([]), DataCatalog())
+        hooks.lock.release()
+        assert caplog.messages == [
+            "--params: no node of this run reads mil.dropout, mil.epochs: without effect."
         ]
-        shutil.rmtree(project)

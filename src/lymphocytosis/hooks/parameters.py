@@ -1,19 +1,16 @@
-"""Parameters are read and checked before anything else; paths are made absolute here alone."""
+"""Parameters are read and checked before anything else."""
 
-import os
-import re
 from copy import copy
-from pathlib import Path
 from typing import Any
 
 from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
+from kedro.pipeline import Pipeline
 
 from lymphocytosis.errors import UserError
+from lymphocytosis.hooks.paths import FOLDERS, make_paths_absolute
 from lymphocytosis.hooks.refusals import refusal
 from lymphocytosis.parameters import Parameters, check_parameters
-
-FOLDERS = ("cohort_dir", "workspace", "runs_dir")
 
 
 def read_parameters(context: KedroContext) -> Parameters:
@@ -32,13 +29,7 @@ def read_parameters(context: KedroContext) -> Parameters:
     # A copy reads them: a loader never again looks at runtime parameters that it has resolved.
     raw = _read(copy(loader), "parameters")
     try:
-        for name in raw.keys() & FOLDERS:
-            raw[name] = absolute_path(name, raw[name], context.project_path)
-        encoder = raw.get("encoder")
-        if isinstance(encoder, dict) and _names_a_file(encoder.get("weights")):
-            encoder["weights"] = absolute_path(
-                "encoder.weights", encoder["weights"], context.project_path
-            )
+        make_paths_absolute(raw, context.project_path)
         parameters = check_parameters(raw)
     except UserError as error:
         raise refusal(str(error)) from error
@@ -49,61 +40,29 @@ def read_parameters(context: KedroContext) -> Parameters:
     return parameters
 
 
+def without_effect(given: dict[str, Any], pipeline: Pipeline) -> list[str]:
+    """Find parameters that no node of a run reads; places apart, which the catalog reads.
+
+    Args:
+        given: for this run alone, by `--params`.
+        pipeline: what will run.
+
+    Returns:
+        Their names, with dots.
+    """
+    read = {entry.removeprefix("params:") for entry in pipeline.inputs()}
+    return [name for key in given.keys() - read - set(FOLDERS) for name in _names(key, given[key])]
+
+
+def _names(key: str, value: Any) -> list[str]:
+    if not isinstance(value, dict):
+        return [key]
+    return [name for inner in value for name in _names(f"{key}.{inner}", value[inner])]
+
+
 def _read(loader: AbstractConfigLoader, name: str) -> dict[str, Any]:
     try:
         return loader[name]
     except Exception as error:
         # Kedro, PyYAML and OmegaConf each have their own for a file they can't read.
         raise refusal(f"{name}.yml can't be read: {error}") from error
-
-
-def _names_a_file(weights: Any) -> bool:
-    return isinstance(weights, str) and ("/" in weights or bool(Path(weights).suffix))
-
-
-def absolute_path(parameter: str, value: Any, project: Path) -> Any:
-    """Take a path from the project's folder.
-
-    Args:
-        parameter: its name, for the message.
-        value: as it was given; a number is a name, and what else is no text is left to the checks.
-        project: the project's folder.
-
-    Returns:
-        The absolute path as text, or the value that is none.
-
-    Raises:
-        UserError: the path is an address or a decimal number, or no dataset could use it.
-    """
-    if isinstance(value, float):
-        raise UserError(f"{parameter}: {value} is read as a number. For a path, write ./{value}")
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # YAML takes a folder such as 2021 for a number
-    if not isinstance(value, str) or not value:
-        return value
-    if re.match(r"[A-Za-z][\w+.-]*://", value):
-        raise UserError(
-            f"{parameter}: {value} is an address, and only this machine's files can be used. "
-            "Copy it to a folder, or mount it as one, and give that."
-        )
-    try:
-        # Only here: pathlib drops the ./ of a folder that is called ~ itself.
-        path = str(project / (Path(value).expanduser() if value.startswith("~") else value))
-    except RuntimeError:
-        raise UserError(
-            f"{parameter}: the home folder meant by {value} is not known. For a folder of this "
-            f"very name in the project, write ./{value}"
-        ) from None
-    if odd := set("{}\0") & set(path):
-        raise UserError(
-            f"{parameter}: {path} contains {' and '.join(map(repr, sorted(odd)))}, and Kedro's "
-            "catalog can't use such a path. Rename the folder or give another one."
-        )
-    try:
-        os.fsencode(path).decode("utf-8")
-    except UnicodeError:
-        raise UserError(
-            f"{parameter}: {path!a} is not in UTF-8, or this Python reads file names as "
-            "something else. Set PYTHONUTF8=1; if that does not help, rename the folder."
-        ) from None
-    return path

@@ -16,7 +16,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
 from lymphocytosis.hooks.inputs import check_encoder, check_inputs
 from lymphocytosis.hooks.options import check_environment
-from lymphocytosis.hooks.parameters import read_parameters
+from lymphocytosis.hooks.parameters import read_parameters, without_effect
 from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.hooks.versions import fix_versions
 from lymphocytosis.hooks.workspace import lock_workspace
@@ -54,6 +54,10 @@ class ProjectHooks(threading.local):
                 check_encoder(whole, self.parameters)
         except (UserError, DatasetError) as error:
             raise refusal(plainly(error, catalog) or str(error)) from error
+        if idle := sorted(without_effect(run_params["runtime_params"] or {}, whole)):
+            logger.warning(
+                "--params: no node of this run reads %s: without effect.", ", ".join(idle)
+            )
         if hasattr(self, "lock"):
             self.lock.release()  # a notebook's run that was interrupted does not keep out the next
         self.lock = lock_workspace(Path(self.parameters.workspace))

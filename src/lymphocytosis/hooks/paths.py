@@ -1,0 +1,79 @@
+"""Paths among the parameters are made absolute here alone."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from lymphocytosis.errors import UserError
+
+FOLDERS = ("cohort_dir", "workspace", "runs_dir")
+
+
+def make_paths_absolute(raw: dict[str, Any], project: Path) -> None:
+    """Take every path among the parameters from the project's folder.
+
+    Args:
+        raw: the merged content of parameters.yml and `--params`; its paths are replaced.
+        project: the project's folder.
+
+    Raises:
+        UserError: a path can't be used; see `absolute_path`.
+    """
+    for name in raw.keys() & FOLDERS:
+        raw[name] = absolute_path(name, raw[name], project)
+    encoder = raw.get("encoder")
+    if isinstance(encoder, dict) and _names_a_file(encoder.get("weights")):
+        encoder["weights"] = absolute_path("encoder.weights", encoder["weights"], project)
+
+
+def _names_a_file(weights: Any) -> bool:
+    return isinstance(weights, str) and ("/" in weights or bool(Path(weights).suffix))
+
+
+def absolute_path(parameter: str, value: Any, project: Path) -> Any:
+    """Take a path from the project's folder.
+
+    Args:
+        parameter: its name, for the message.
+        value: as it was given; a number is a name, and what else is no text is left to the checks.
+        project: the project's folder.
+
+    Returns:
+        The absolute path as text, or the value that is none.
+
+    Raises:
+        UserError: the path is an address or a decimal number, or no dataset could use it.
+    """
+    if isinstance(value, float):
+        raise UserError(f"{parameter}: {value} is read as a number. For a path, write ./{value}")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # YAML takes a folder such as 2021 for a number
+    if not isinstance(value, str) or not value:
+        return value
+    if re.match(r"[A-Za-z][\w+.-]*://", value):
+        raise UserError(
+            f"{parameter}: {value} is an address, and only this machine's files can be used. "
+            "Copy it to a folder, or mount it as one, and give that."
+        )
+    try:
+        # Only here: pathlib drops the ./ of a folder that is called ~ itself.
+        path = str(project / (Path(value).expanduser() if value.startswith("~") else value))
+    except RuntimeError:
+        raise UserError(
+            f"{parameter}: the home folder meant by {value} is not known. For a folder of this "
+            f"very name in the project, write ./{value}"
+        ) from None
+    if odd := set("{}\0") & set(path):
+        raise UserError(
+            f"{parameter}: {path} contains {' and '.join(map(repr, sorted(odd)))}, and Kedro's "
+            "catalog can't use such a path. Rename the folder or give another one."
+        )
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        raise UserError(
+            f"{parameter}: {path!a} is not in UTF-8, or this Python reads file names as "
+            "something else. Set PYTHONUTF8=1; if that does not help, rename the folder."
+        ) from None
+    return path
