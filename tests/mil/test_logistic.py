@@ -13,7 +13,12 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from lymphocytosis.mil.bags import gather_bags, pack
 from lymphocytosis.mil.logistic import LogisticClassifier
-from lymphocytosis.mil.prediction import load_classifiers, predict_patients
+from lymphocytosis.mil.prediction import (
+    load_suite,
+    predict_patients,
+    prepare_bags,
+    weigh_cells,
+)
 from lymphocytosis.mil.training import fit_logistic, train_suite
 from lymphocytosis.progress import Progress
 
@@ -255,10 +260,9 @@ class TestSuite:
         )
         settings = mil(classifier="logistic", fusion=fusion, components=components)
         content, _ = train_suite(bags, patients, splits, settings, 0, FABRIC, Progress(None))
-        rebuilt, prepared = load_classifiers(content, bags, splits)
-        predictions, cells = predict_patients(
-            rebuilt, prepared, patients, {1: np.arange(24)}, FABRIC
-        )
+        suite = load_suite(content)
+        asked = suite, prepare_bags(suite, bags), patients, {1: np.arange(24)}, FABRIC
+        predictions, cells = predict_patients(*asked), weigh_cells(*asked)
 
         features = pooled_by_hand(table, patients, "mean")
         names = [f"f{k}" for k in range(5)]

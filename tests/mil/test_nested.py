@@ -17,7 +17,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.mil import nested
 from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.nested import Recipe, predict_held_out
-from lymphocytosis.mil.prediction import load_classifiers, predict_patients
+from lymphocytosis.mil.prediction import load_suite, predict_patients, prepare_bags
 from lymphocytosis.mil.splits import draw_splits, numbers_of
 from lymphocytosis.mil.training import train_suite
 from lymphocytosis.parameters import ComputeParameters, SplitParameters
@@ -266,14 +266,15 @@ class TestSystems:
             bags, fabric = gather_bags(table, blind), start_fabric(COMPUTE)
             splits = draw_splits(blind, SPLITS, seed)
             content, _ = train_suite(bags, blind, splits, settings, seed, fabric, Progress(None))
-            suite, bags = load_classifiers(content, bags, splits)
+            suite = load_suite(content)
+            bags = prepare_bags(suite, bags)
             asked = np.flatnonzero(patients["patient_id"].isin(held_out_in(folds, repeat, 2)))
             mine = found[found["system"] == system]
             for role, numbers in (
                 ("held_out", {1: asked, 2: asked}),
                 ("inner", {s: numbers_of(patients, splits, s, "validation") for s in (1, 2)}),
             ):
-                expected, _ = predict_patients(suite, bags, patients, numbers, fabric)
+                expected = predict_patients(suite, bags, patients, numbers, fabric)
                 rows = mine.loc[mine["role"] == role, list(expected.columns)]
                 pd.testing.assert_frame_equal(
                     rows.reset_index(drop=True), expected, check_exact=True

@@ -1,19 +1,14 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from lymphocytosis import schemas
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil import training
 from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import gather_bags, pack
-from lymphocytosis.mil.prediction import load_classifiers, predict_patients
 from lymphocytosis.mil.training import (
     balanced_accuracy,
     build_classifier,
@@ -33,47 +28,6 @@ def train(*args):
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
 
-def weights_of(content):
-    """The first weight in the state dict of split 1, and the dict."""
-    state = content["state_dicts"][1]
-    return next(iter(state)), state
-
-
-def with_weight(change):
-    def spoil(content):
-        name, state = weights_of(content)
-        state[name] = change(state[name])
-
-    return spoil
-
-
-# What may have become of a file of classifiers.
-SPOILED = [
-    lambda content: content.pop("parameters"),
-    lambda content: content.pop("state_dicts"),
-    lambda content: content.pop("whitening"),
-    lambda content: content.update(parameters=None),
-    lambda content: content.update(parameters={}),
-    lambda content: content.update(state_dicts=[]),
-    lambda content: content.update(state_dicts={1: {}, 2: {}}),
-    lambda content: content["state_dicts"].pop(2),
-    lambda content: content["state_dicts"].update({1: None}),
-    lambda content: content.update(whitening={"mean": torch.zeros(3)}),
-    lambda content: content.update(whitening=3),
-    lambda content: content["whitening"].update(mean=torch.zeros(7)),
-    lambda content: content["whitening"].update(matrix=torch.zeros(5, 2)),
-    lambda content: content["whitening"]["matrix"].fill_(torch.nan),
-    lambda content: content["parameters"].update(mil={}),
-    lambda content: content["parameters"]["mil"].update(aggregator="median"),
-    lambda content: content["parameters"]["mil"].update(aggregator="mean_and_spread"),
-    lambda content: content["parameters"]["mil"].update(embedding_width=10**12),
-    with_weight(lambda weight: weight[:1]),
-    with_weight(lambda weight: weight.double()),
-    with_weight(lambda weight: weight * torch.nan),
-    with_weight(lambda weight: weight.tolist()),
-    lambda content: weights_of(content)[1].pop(weights_of(content)[0]),
-    lambda content: weights_of(content)[1].update(surprise=torch.zeros(1)),
-]
 TRAIN, VALIDATION = np.arange(16), np.arange(16, 24)
 
 
@@ -416,145 +370,3 @@ class TestSuite:
         assert found_history.equals(history)
         for split, state in undisturbed["state_dicts"].items():
             assert all(torch.equal(found["state_dicts"][split][k], v) for k, v in state.items())
-
-
-class TestPrediction:
-    def test_rebuilt_classifiers_predict_as_the_history_says(self, cohort, mil):
-        patients, bags, splits, classifiers, history = suite_of(cohort, mil, dropout=0.3)
-        asked = {1: VALIDATION, 2: np.arange(8)}
-        table, _ = predict_patients(
-            *load_classifiers(classifiers, bags, splits), patients, asked, FABRIC
-        )
-        assert len(table) == 3 * (8 + 8)
-        label = patients.set_index("patient_id")["label"].loc[table["patient_id"]].to_numpy()
-        right = (table["probability"] >= 0.5).to_numpy() == (label == 1)
-        for split in (1, 2):
-            mine = (table["split"] == split).to_numpy()
-            by_class = [right[mine & (label == value)].mean() for value in (0, 1)]
-            kept = history[(history["split"] == split) & history["kept"]]
-            assert np.mean(by_class) == pytest.approx(kept["validation_balanced_accuracy"].iloc[0])
-
-    def test_every_cell_has_its_share_in_its_patients_prediction(self, cohort, mil):
-        patients, bags, splits, classifiers, _ = suite_of(cohort, mil, aggregator="attention")
-        rebuilt, same_bags = load_classifiers(classifiers, bags, splits)
-        assert same_bags is bags
-        asked = {1: VALIDATION, 2: np.arange(8)}
-        predictions, cells = predict_patients(rebuilt, bags, patients, asked, FABRIC)
-        assert list(cells.columns) == ["patient_id", "image_id", "split", "view", "weight"]
-        keys = ["patient_id", "split", "view"]
-        sums = cells.groupby(keys)["weight"].sum()
-        assert set(sums.index) == set(predictions.set_index(keys).index)
-        np.testing.assert_allclose(sums, 1, rtol=1e-5)
-        # A patient's own cells, each once a split and view, whatever order they stand in.
-        assert not cells.duplicated([*keys, "image_id"]).any()
-        count = patients.set_index("patient_id")["cell_count"]
-        owners = sums.index.get_level_values("patient_id")
-        assert cells.groupby(keys).size().tolist() == count.loc[owners].tolist()
-        assert predictions.equals(
-            predictions.sort_values(["patient_id", "split"], kind="stable", ignore_index=True)
-        )
-
-    def test_a_cells_weight_is_the_one_of_its_own_picture(self, cohort, mil):
-        patients, table = cohort()
-        # Pictures come shuffled, under names that tell their vectors.
-        table = table.take(np.random.default_rng(0).permutation(len(table)))
-        names = [f"{v[0].as_py():.9f}" for v in table["embedding"]]
-        table = table.set_column(1, "image_id", pa.array(names))
-        bags = gather_bags(table, patients)
-        splits = pd.DataFrame(
-            {
-                "split": 1,
-                "patient_id": patients["patient_id"],
-                "role": ["train"] * 16 + ["validation"] * 8,
-            }
-        )
-        content, _ = train_suite(
-            bags, patients, splits, mil(aggregator="attention"), 0, FABRIC, Progress(None)
-        )
-        rebuilt, bags = load_classifiers(content, bags, splits)
-        _, cells = predict_patients(rebuilt, bags, patients, {1: VALIDATION}, FABRIC)
-        vectors = {n: v.as_py() for n, v in zip(names, table["embedding"], strict=True)}
-        model = rebuilt[1].eval()
-        for _, mine in cells.groupby(["patient_id", "view"]):
-            instances = torch.tensor([vectors[name] for name in mine["image_id"]])
-            with torch.no_grad():
-                scores = model.aggregator.scores(model.special_embedding(instances))
-            np.testing.assert_allclose(mine["weight"], scores.softmax(dim=0), rtol=1e-4)
-
-    def test_nobody_sees_another_split_through_its_batch(self, cohort, mil):
-        patients, bags, splits, classifiers, _ = suite_of(cohort, mil)
-        rebuilt, bags = load_classifiers(classifiers, bags, splits)
-        both, _ = predict_patients(rebuilt, bags, patients, {1: TRAIN, 2: TRAIN}, FABRIC)
-        one, _ = predict_patients({2: rebuilt[2]}, bags, patients, {2: TRAIN}, FABRIC)
-        assert both[both["split"] == 2].reset_index(drop=True).equals(one)
-
-    def test_probabilities_stay_finite_for_extreme_values(self, cohort, mil):
-        patients, bags, splits, classifiers, _ = suite_of(cohort, mil)
-        bags.instances.mul_(1e6)
-        table, _ = predict_patients(
-            *load_classifiers(classifiers, bags, splits), patients, {1: TRAIN, 2: TRAIN}, FABRIC
-        )
-        assert table["probability"].between(0, 1).all()
-
-    def test_nobody_asked_for_gives_an_empty_table(self, cohort, mil):
-        patients, bags, splits, classifiers, _ = suite_of(cohort, mil)
-        nobody = np.array([], dtype=np.int64)
-        table, weights = predict_patients(
-            *load_classifiers(classifiers, bags, splits), patients, {1: nobody, 2: nobody}, FABRIC
-        )
-        assert list(table.columns) == ["patient_id", "split", "view", "probability"]
-        assert list(weights.columns) == ["patient_id", "image_id", "split", "view", "weight"]
-        assert table.empty
-        assert weights.empty
-
-    def test_embeddings_of_another_encoder_are_refused(self, cohort, mil):
-        _, bags, splits, classifiers, _ = suite_of(cohort, mil)
-        with pytest.raises(UserError, match=r"another encoder.*Run classify again"):
-            load_classifiers(classifiers, replace(bags, encoder="another"), splits)
-
-    def test_other_splits_are_refused(self, cohort, mil):
-        _, bags, splits, classifiers, _ = suite_of(cohort, mil)
-        swapped = splits.replace({"role": {"train": "validation", "validation": "train"}})
-        with pytest.raises(UserError, match=r"other splits.*Run classify again"):
-            load_classifiers(classifiers, bags, swapped)
-
-    def test_another_kind_of_model_is_refused(self):
-        with pytest.raises(UserError, match="not classifiers"):
-            load_classifiers({"kind": "autoencoder"}, None, None)
-
-    @pytest.mark.parametrize("classifier", ["neural", "logistic"])
-    @pytest.mark.parametrize("spoil", SPOILED, ids=range(len(SPOILED)))
-    def test_a_file_that_was_tampered_with_is_refused(self, cohort, mil, spoil, classifier):
-        _, bags, splits, content, _ = suite_of(cohort, mil, classifier=classifier, components=3)
-        spoil(content)
-        with pytest.raises(UserError, match=r"can't be rebuilt: .*Run classify again"):
-            load_classifiers(content, bags, splits)
-
-    def test_sizes_beyond_what_the_file_holds_take_no_memory(self, cohort, mil):
-        _, bags, splits, content, _ = suite_of(cohort, mil)
-        # A hundred thousand million weights: 430 GB.
-        content["parameters"]["mil"] |= {"hidden_widths": [16_384] * 400}
-        with pytest.raises(UserError, match="can't be rebuilt"):
-            load_classifiers(content, bags, splits)
-
-    @pytest.mark.parametrize("fusion", ["concatenation", "late", "mixture"])
-    @pytest.mark.parametrize("aggregator", AGGREGATORS)
-    def test_bags_of_one_cell_and_constant_values_give_probabilities(
-        self, cohort, mil, aggregator, fusion
-    ):
-        patients, table = cohort()
-        first = table.to_pandas().drop_duplicates(["patient_id", "view"]).index
-        patients = patients.assign(cell_count=1, age_years=50, lymphocyte_count=5.0)
-        bags = gather_bags(table.take(first.to_numpy()), patients)
-        roles = ["train"] * 16 + ["validation"] * 8
-        splits = pd.DataFrame({"split": 1, "patient_id": patients["patient_id"], "role": roles})
-        settings = mil(aggregator=aggregator, fusion=fusion, learning_rate=1e-3)
-        content, _ = train_suite(bags, patients, splits, settings, 0, FABRIC, Progress(None))
-        suite, bags = load_classifiers(content, bags, splits)
-        for scale in (1, 1e6):
-            bags.instances.mul_(scale)
-            predictions, weights = predict_patients(
-                suite, bags, patients, {1: np.arange(24)}, FABRIC
-            )
-            schemas.predictions.validate(predictions)
-            assert (weights["weight"] == 1).all()

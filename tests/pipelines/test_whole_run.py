@@ -61,7 +61,7 @@ class TestOutputs:
         _, catalog = finished
         memory = {
             "registered_patients", "clinical_warnings", "clinical_reading", "shown_pictures",
-            "large_embeddings", "small_embeddings",
+            "large_embeddings", "small_embeddings", "large_bags", "small_bags", "system",
         }  # fmt: skip
         for name in pipelines["__default__"].all_outputs() - memory:
             assert catalog.exists(name), name
@@ -261,6 +261,9 @@ def test_every_node_is_tagged_with_its_pipeline_and_gpu_work_with_gpu():
         "embed.embed_cells",
         "classify.large.train_classifiers",
         "classify.small.train_classifiers",
-        "ensemble.large.predict",
-        "ensemble.small.predict",
+        *(
+            f"ensemble.{size}.{name}"
+            for size in ("large", "small")
+            for name in ("predict", "score_out_of_fold", "explain_cells")
+        ),
     }

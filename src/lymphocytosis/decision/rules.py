@@ -1,8 +1,14 @@
 """The decision rules AVG and SA (paper, section 3.3)."""
 
-from typing import Literal
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from lymphocytosis.parameters import EnsembleParameters
+
+if TYPE_CHECKING:  # pipelines take the rules' names from here, and must not wait for pandas
+    import pandas as pd
 
 Variant = Literal["corrected", "as_printed"]
 
@@ -18,14 +24,12 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
         patient_id, mean, std (of the population: divided by the number of predictions), max, min.
     """
     by_patient = predictions.groupby("patient_id")["probability"]
-    return pd.DataFrame(
-        {
-            "mean": by_patient.mean(),
-            "std": by_patient.std(ddof=0),
-            "max": by_patient.max(),
-            "min": by_patient.min(),
-        }
-    ).reset_index()
+    statistics = (
+        by_patient.mean()
+        .to_frame("mean")
+        .assign(std=by_patient.std(ddof=0), max=by_patient.max(), min=by_patient.min())
+    )
+    return statistics.reset_index()
 
 
 def decide_by_average(statistics: pd.DataFrame) -> pd.DataFrame:
@@ -61,7 +65,25 @@ def decide_by_sa(statistics: pd.DataFrame, variant: Variant) -> pd.DataFrame:
     return _decisions(statistics, surely_positive | (max_wins & ~surely_negative))
 
 
-def _decisions(statistics: pd.DataFrame, positive: "pd.Series[bool]") -> pd.DataFrame:
-    return pd.DataFrame(
-        {"patient_id": statistics["patient_id"], "decision": positive.astype("int8")}
-    )
+def _decisions(statistics: pd.DataFrame, positive: pd.Series[bool]) -> pd.DataFrame:
+    return statistics[["patient_id"]].assign(decision=positive.astype("int8"))
+
+
+class Rule(NamedTuple):
+    """How a patient's predictions become one decision.
+
+    Attributes:
+        title: in the table of results; may name keys of the block `ensemble` in braces.
+        decide: takes what `summarise` returns and the block `ensemble` of the parameters, and
+            returns patient_id, decision.
+    """
+
+    title: str
+    decide: Callable[[pd.DataFrame, EnsembleParameters], pd.DataFrame]
+
+
+# By the name that catalog entries and submissions have. All else follows from this list.
+RULES = {
+    "avg": Rule("AVG", lambda statistics, _: decide_by_average(statistics)),
+    "sa": Rule("SA ({sa_variant})", lambda table, block: decide_by_sa(table, block.sa_variant)),
+}

@@ -88,10 +88,9 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
     Raises:
         UserError: the values are no pretrained model's, or don't fit the model they name.
     """
-    kind = _kind_of(checkpoint)
+    kind, image = _kind_of(checkpoint), image_of(checkpoint)
     try:
         encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
-        image = ImageParameters.model_validate(checkpoint["parameters"]["image"])
         model: Embedder
         if kind == "igpt":
             igpt = IgptParameters.model_validate(checkpoint["parameters"]["pretext"]["igpt"])
@@ -106,6 +105,25 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
     except MISFITS as error:
         raise _misfit(error) from error
     return model.eval(), image
+
+
+def image_of(checkpoint: dict[str, Any]) -> ImageParameters:
+    """Tell how the pictures of a pretrained model must be shaped.
+
+    Args:
+        checkpoint: what `pack` returned.
+
+    Returns:
+        The block `image` of its parameters.
+
+    Raises:
+        UserError: the values are no pretrained model's.
+    """
+    _kind_of(checkpoint)
+    try:
+        return ImageParameters.model_validate(checkpoint["parameters"]["image"])
+    except MISFITS as error:
+        raise _misfit(error) from error
 
 
 def fingerprint(checkpoint: dict[str, Any]) -> str:

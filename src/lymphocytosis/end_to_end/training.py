@@ -221,6 +221,7 @@ def train_picture_suite(
         "image": image.model_dump(mode="json"),
         "mil": mil.model_dump(mode="json"),
         "bag_images": bag_images.model_dump(mode="json"),
+        "views": list(views),
         "seed": seed,
         "splits": fingerprint(splits),
     }

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.mil.bags import Bags
-from lymphocytosis.mil.prediction import load_classifiers, predict_patients
+from lymphocytosis.mil.prediction import load_suite, predict_patients
 from lymphocytosis.mil.splits import draw_splits, labelled, numbers_of
 from lymphocytosis.mil.training import train_suite
 from lymphocytosis.mil.whitening import fit_whitening, whiten
@@ -164,12 +164,12 @@ def _predict_fold(
         chosen = mil.model_copy(update={"inputs": inputs})
         nothing = Progress(None)  # a fold is kept whole
         content, _ = train_suite(blind, patients, splits, chosen, seed, fabric, nothing)
-        suite, blind = load_classifiers(content, blind, splits)
+        suite = load_suite(content)
         roles: Mapping[str, dict[int, Any]] = {
-            "held_out": dict.fromkeys(suite, asked),
-            "inner": {s: numbers_of(patients, splits, s, "validation") for s in suite},
+            "held_out": dict.fromkeys(suite.classifiers, asked),
+            "inner": {s: numbers_of(patients, splits, s, "validation") for s in suite.classifiers},
         }
         for role, numbers_asked in roles.items():
-            predicted, _ = predict_patients(suite, blind, patients, numbers_asked, fabric)
+            predicted = predict_patients(suite, blind, patients, numbers_asked, fabric)
             tables.append(predicted.assign(system=system, role=role))
     return pd.concat(tables, ignore_index=True).assign(repeat=repeat, fold=fold)

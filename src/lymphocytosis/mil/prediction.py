@@ -1,101 +1,158 @@
 """Predictions of trained classifiers, each patient in each view (paper, section 3.3)."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.mil.bags import Bags
-from lymphocytosis.mil.splits import fingerprint
-from lymphocytosis.mil.training import Classifier, Indices, build_classifier, predict_bags
+from lymphocytosis.mil.training import Classifier, Floats, Indices, build_classifier, predict_bags
 from lymphocytosis.mil.whitening import whiten
 from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import MilParameters
 
+_KEYS = ["patient_id", "split", "view"]
 
-def load_classifiers(
-    content: dict[str, Any], bags: Bags, splits: pd.DataFrame
-) -> tuple[dict[int, Classifier], Bags]:
-    """Rebuild a suite's classifiers, and bring bags to the form that they take.
+
+@dataclass(frozen=True)
+class Suite:
+    """The trained classifiers of one embedding size.
+
+    Attributes:
+        classifiers: one for each split, on the CPU.
+        whitening: mean (D,) and matrix (D, k) of the instances; empty where they are not whitened.
+        in_dim: width of the instances that a classifier takes.
+        views: the views of the bags that they learned from.
+        encoder: the fingerprint of the encoder that embedded those.
+        splits: the fingerprint of the splits by which they were trained.
+    """
+
+    classifiers: dict[int, Classifier]
+    whitening: dict[str, Tensor]
+    in_dim: int
+    views: tuple[str, ...]
+    encoder: str
+    splits: str
+
+
+def load_suite(content: dict[str, Any]) -> Suite:
+    """Rebuild a suite's classifiers.
 
     Args:
         content: what `train_suite` returned.
-        bags: the bags they will be given.
-        splits: the splits by which out-of-fold patients will be chosen.
 
     Returns:
-        A classifier for each split; and the bags, whitened if the classifiers learned from whitened
-        ones.
+        The suite.
 
     Raises:
-        UserError: these are no classifiers, or don't fit the parameters beside them; another
-            encoder made the embeddings they were trained on; or they were trained on other splits,
-            so that nobody knows whom they have seen.
+        UserError: these are no classifiers, or don't fit the parameters beside them.
     """
     if content.get("kind") != "classifiers":
         raise UserError("The catalog entry holds another kind of model, not classifiers.")
     try:
         parameters, whitening = content["parameters"], content["whitening"]
-        if parameters["encoder"] != bags.encoder:
-            raise UserError(
-                "The classifiers were trained on embeddings of another encoder than those of the "
-                "catalog entry 'embeddings'. Run classify again."
-            )
-        if parameters["splits"] != fingerprint(splits):
-            raise UserError(
-                "The classifiers were trained on other splits than those of the catalog entry "
-                "'splits'. Run classify again."
-            )
-        if set(content["state_dicts"]) != set(splits["split"]):
-            raise ValueError("there is not one for each split")
+        mil = MilParameters.model_validate(parameters["mil"])
+        in_dim = parameters["in_dim"]
         if whitening:
+            if whitening["matrix"].shape != (len(whitening["mean"]), in_dim):
+                raise ValueError("the whitening is of another width")
             if not all(torch.isfinite(value).all() for value in whitening.values()):
                 raise ValueError("the whitening has values that are not finite")
-            bags = whiten(bags, whitening)
-        mil = MilParameters.model_validate(parameters["mil"])
         classifiers = {}
         for split, state in content["state_dicts"].items():
             # No memory is taken for more than the file itself holds.
             with torch.device("meta"):
-                classifiers[split] = build_classifier(mil, bags.instances.shape[1], seed=0)
+                classifiers[split] = build_classifier(mil, in_dim, seed=0)
             fill(classifiers[split], state, assign=True)
+        if not classifiers:
+            raise ValueError("there is none")
+        return Suite(
+            classifiers,
+            whitening,
+            in_dim,
+            tuple(parameters["views"]),
+            parameters["encoder"],
+            parameters["splits"],
+        )
     except MISFITS as error:
         raise UserError(
             f"The classifiers can't be rebuilt: {brief(error)}. Run classify again."
         ) from error
-    return classifiers, bags
+
+
+def prepare_bags(suite: Suite, bags: Bags) -> Bags:
+    """Bring bags to the form that a suite's classifiers take.
+
+    Args:
+        suite: the classifiers.
+        bags: instances as they were embedded.
+
+    Returns:
+        The bags, whitened where the classifiers learned from whitened ones.
+    """
+    return whiten(bags, suite.whitening) if suite.whitening else bags
 
 
 def predict_patients(
-    classifiers: dict[int, Classifier],
-    bags: Bags,
-    patients: pd.DataFrame,
-    asked: dict[int, Indices],
-    fabric: Fabric,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
+) -> pd.DataFrame:
     """Predict patients in every view.
 
     Args:
-        classifiers: one for each split.
-        bags: every bag; patients are numbered as in `patients`.
+        suite: a classifier for each split.
+        bags: every bag, as `prepare_bags` returns them; patients are numbered as in `patients`.
         patients: patient_id, and others.
         asked: for each split, the numbers of the patients that its classifier predicts.
         fabric: device and precision.
 
     Returns:
-        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted; and patient_id,
-        image_id, split, view, weight: each cell's share in its patient's prediction, adding up to 1
-        for each patient, split and view.
+        patient_id, split, view, probability (of a tumoral lymphocytosis), sorted.
     """
+    tables = [
+        keys.assign(probability=probability)
+        for _, keys, probability, _ in _outputs(suite, bags, patients, asked, fabric)
+    ]
+    return in_order(tables, [*_KEYS, "probability"])
+
+
+def weigh_cells(
+    suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
+) -> pd.DataFrame:
+    """Tell each cell's share in its patient's predictions.
+
+    Args:
+        suite: as in `predict_patients`.
+        bags: likewise.
+        patients: likewise.
+        asked: likewise.
+        fabric: likewise.
+
+    Returns:
+        patient_id, image_id, split, view, weight, sorted; the weights add up to 1 for each patient,
+        split and view.
+    """
+    tables = []
+    for chosen, keys, _, weights in _outputs(suite, bags, patients, asked, fabric):
+        of_cells = keys.loc[keys.index.repeat(bags.size[chosen])]
+        images = bags.image_id[bags.rows_of(chosen)]
+        tables.append(of_cells.assign(image_id=images, weight=weights))
+    return in_order(tables, ["patient_id", "image_id", "split", "view", "weight"])
+
+
+def _outputs(
+    suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
+) -> Iterator[tuple[Indices, pd.DataFrame, Floats, Floats]]:
+    """Give each split's bags, their keys, their probabilities and their cells' weights."""
     bags = bags.on(fabric.device)
-    predictions, weights = [], []
-    for split, classifier in classifiers.items():
+    for split, classifier in suite.classifiers.items():
         chosen = bags.of_patients(asked[split])
         model = fabric.setup_module(classifier)
-        probability, shares = predict_bags(model, bags, chosen, batch_size=32)
         keys = pd.DataFrame(
             {
                 "patient_id": patients["patient_id"].to_numpy()[bags.patient[chosen]],
@@ -103,14 +160,7 @@ def predict_patients(
                 "view": [bags.view[bag] for bag in chosen],
             }
         )
-        predictions.append(keys.assign(probability=probability))
-        of_cells = keys.loc[keys.index.repeat(bags.size[chosen])]
-        images = bags.image_id[bags.rows_of(chosen)]
-        weights.append(of_cells.assign(image_id=images, weight=shares))
-    return (
-        in_order(predictions, ["patient_id", "split", "view", "probability"]),
-        in_order(weights, ["patient_id", "image_id", "split", "view", "weight"]),
-    )
+        yield chosen, keys, *predict_bags(model, bags, chosen, batch_size=32)
 
 
 def in_order(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

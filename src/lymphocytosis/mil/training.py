@@ -391,6 +391,7 @@ def train_suite(
     parameters = {
         "mil": mil.model_dump(mode="json"),
         "in_dim": bags.instances.shape[1],
+        "views": list(dict.fromkeys(bags.view)),
         "encoder": bags.encoder,
         "splits": fingerprint(splits),
     }

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lymphocytosis.imaging import store
+    from lymphocytosis.mil.bags import Bags
+    from lymphocytosis.system.trained import TrainedSystem
 else:
     np = _Late("numpy")
     npt = _Late("numpy.typing")
     pd = _Late("pandas")
     pa = _Late("pyarrow")
-    Figure = Any
+    # Their modules would import torch or matplotlib before the first node runs.
+    Bags = Figure = TrainedSystem = Any
     store = _Late("lymphocytosis.imaging.store")
 
-__all__ = ["Figure", "np", "npt", "pa", "pd", "store"]
+__all__ = ["Bags", "Figure", "TrainedSystem", "np", "npt", "pa", "pd", "store"]

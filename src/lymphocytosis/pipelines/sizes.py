@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, update_wrapper
 from hashlib import sha256
+from typing import Any
 
 from kedro.pipeline import Pipeline, node, pipeline
 
 from lymphocytosis.pipelines.late import pa
 
 SIZES = ("large", "small")
+
+
+def bind(function: Callable[..., Any], **values: Any) -> Callable[..., Any]:
+    """Fix a node function's last arguments; it keeps its name, which Kedro shows.
+
+    Args:
+        function: the node's.
+        values: of the arguments.
+
+    Returns:
+        The function of the others.
+    """
+    return update_wrapper(partial(function, **values), function)
 
 
 def select_embedding(embeddings: pa.Table, size: str) -> pa.Table:
@@ -37,11 +52,10 @@ def select_size(size: str) -> Pipeline:
     Returns:
         A pipeline of one node; the same wherever it is used, so that two uses join to one.
     """
-    select = update_wrapper(partial(select_embedding, size=size), select_embedding)
     return pipeline(
         [
             node(
-                select,
+                bind(select_embedding, size=size),
                 inputs="embeddings",
                 outputs=f"{size}_embeddings",
                 name=f"select_{size}_embedding",

@@ -5,21 +5,17 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from lymphocytosis.parameters import (
     BagImagesParameters,
     ComputeParameters,
     EncoderParameters,
-    EnsembleParameters,
     MilParameters,
     View,
 )
 from lymphocytosis.pipelines.late import np, pd, store
 from lymphocytosis.progress import Progress
-
-logger = logging.getLogger(__name__)
 
 
 def train_picture_classifiers(
@@ -128,39 +124,3 @@ def predict_from_pictures(
         table[chosen].reset_index(drop=True) for chosen in (of_test, ~of_test)
     )
     return predictions, out_of_fold, weights
-
-
-def tabulate_bag_images(
-    patients: pd.DataFrame,
-    avg: pd.DataFrame,
-    sa: pd.DataFrame,
-    out_of_fold: pd.DataFrame,
-    ensemble: EnsembleParameters,
-) -> pd.DataFrame:
-    """Make the baseline's table of results, and show it.
-
-    Args:
-        patients: tells which labels are known.
-        avg: the test patients' decisions by AVG.
-        sa: by SA.
-        out_of_fold: predictions of labelled patients by models not trained on them.
-        ensemble: the block `ensemble` of the parameters.
-
-    Returns:
-        A row a rule, in the form of the main results.
-    """
-    from lymphocytosis.decision.results import describe, tabulate
-    from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
-
-    statistics = summarise(out_of_fold)
-    by_sa = f"bag-images SA ({ensemble.sa_variant})"
-    results = tabulate(
-        patients,
-        test={"bag-images AVG": avg, by_sa: sa},
-        out_of_fold={
-            "bag-images AVG": decide_by_average(statistics),
-            by_sa: decide_by_sa(statistics, ensemble.sa_variant),
-        },
-    )
-    logger.info("results\n%s", describe(results))
-    return results

@@ -2,82 +2,67 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from lymphocytosis.pipelines.decisions import compare, decide
 from lymphocytosis.pipelines.ensemble.nodes import (
-    apply_sa_rule,
-    average_predictions,
-    compute_statistics,
-    make_submission,
-    predict,
-    tabulate_results,
+    explain_cells,
+    gather_cells,
+    load_system,
+    predict_test_patients,
+    score_out_of_fold,
 )
-from lymphocytosis.pipelines.sizes import SIZES, select_size
+from lymphocytosis.pipelines.sizes import SIZES, bind, select_size
 
 
 def create_pipeline() -> Pipeline:
-    """Wire classifiers and embeddings to decisions, submissions and the results table."""
-    results = pipeline(
-        [
-            node(
-                tabulate_results,
-                inputs=[
-                    "patients",
-                    "small_avg",
-                    "large_avg",
-                    "small_sa",
-                    "large_sa",
-                    "small_out_of_fold",
-                    "large_out_of_fold",
-                    "params:ensemble",
-                ],
-                outputs="results",
-                name="tabulate_results",
-            )
-        ],
+    """Wire a trained system and embeddings to decisions, submissions and the results table."""
+    system = node(
+        load_system,
+        inputs=["autoencoder", "large_classifiers", "small_classifiers", "params:ensemble"],
+        outputs="system",
+        name="load_system",
+    )
+    whole = pipeline(
+        [system, compare({"small": "small", "large": "large"}, outputs="results")],
         namespace="ensemble",
         prefix_datasets_with_namespace=False,
         tags="ensemble",
     )
-    return sum((_one_size(size) for size in SIZES), start=results)
+    return sum((_one_size(size) for size in SIZES), start=whole)
 
 
 def _one_size(size: str) -> Pipeline:
-    decided = ("predictions", "out_of_fold", "cell_weights", "statistics", "avg", "sa")
+    predictions, out_of_fold = f"{size}_predictions", f"{size}_out_of_fold"
+    known = ["system", f"{size}_bags", "patients"]
+    nodes = [
+        node(
+            bind(gather_cells, size=size),
+            inputs=["system", f"{size}_embeddings", "patients"],
+            outputs=f"{size}_bags",
+            name="gather_cells",
+        ),
+        node(
+            bind(predict_test_patients, size=size),
+            inputs=[*known, "params:compute"],
+            outputs=predictions,
+            name="predict",
+            tags="gpu",
+        ),
+        node(
+            bind(score_out_of_fold, size=size),
+            inputs=[*known, "splits", "params:compute"],
+            outputs=out_of_fold,
+            name="score_out_of_fold",
+            tags="gpu",
+        ),
+        node(
+            bind(explain_cells, size=size),
+            inputs=[*known, predictions, out_of_fold, "params:compute"],
+            outputs=f"{size}_cell_weights",
+            name="explain_cells",
+            tags="gpu",
+        ),
+        *decide(size),
+    ]
     return select_size(size) + pipeline(
-        [
-            node(
-                predict,
-                inputs=["classifiers", "size_embeddings", "patients", "splits", "params:compute"],
-                outputs=["predictions", "out_of_fold", "cell_weights"],
-                name="predict",
-                tags="gpu",
-            ),
-            node(
-                compute_statistics,
-                inputs="predictions",
-                outputs="statistics",
-                name="compute_statistics",
-            ),
-            node(
-                average_predictions, inputs="statistics", outputs="avg", name="average_predictions"
-            ),
-            node(
-                apply_sa_rule,
-                inputs=["statistics", "params:ensemble"],
-                outputs="sa",
-                name="apply_sa_rule",
-            ),
-            node(make_submission, inputs="avg", outputs="submission_avg", name="submit_avg"),
-            node(make_submission, inputs="sa", outputs="submission_sa", name="submit_sa"),
-        ],
-        namespace=f"ensemble.{size}",
-        inputs={
-            "classifiers": f"{size}_classifiers",
-            "size_embeddings": f"{size}_embeddings",
-            "patients": "patients",
-            "splits": "splits",
-        },
-        outputs={name: f"{size}_{name}" for name in decided}
-        | {f"submission_{rule}": f"submission_{size}_{rule}" for rule in ("avg", "sa")},
-        parameters={"params:compute", "params:ensemble"},
-        tags="ensemble",
+        nodes, namespace=f"ensemble.{size}", prefix_datasets_with_namespace=False, tags="ensemble"
     )
