@@ -21,32 +21,32 @@ def test_of_many_faults_the_first_twenty_are_listed_and_all_are_counted():
     assert text.endswith("... and 3 more")
 
 
-def test_a_long_fault_is_told_by_its_ends():
+def test_a_long_fault_is_shown_by_its_ends():
     text = listed([f"line 1: X is '{'x' * 100_000}'; expected a number"])
     assert len(text) < 600
     assert "line 1: X is 'xxx" in text
     assert text.endswith("xxx'; expected a number")
 
 
-def test_few_names_are_told_whole():
+def test_a_few_names_are_shown_in_full():
     assert some(["a", "b"]) == "a, b"
     assert some([]) == ""
 
 
-def test_of_many_names_the_first_ten_are_told_and_all_are_counted():
+def test_of_many_names_the_first_ten_are_shown_and_the_rest_counted():
     assert some([f"c{n}" for n in range(300_000)]) == (
         "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 299990 more"
     )
 
 
-def test_a_long_name_is_told_by_its_ends():
+def test_a_long_name_is_shown_by_its_ends():
     told = some(["a" + "b" * 100_000 + "c", "d"])
     assert len(told) < 100
     assert told.startswith("abb")
     assert told.endswith("bbc, d")
 
 
-def test_causes_are_told_from_the_error_on_and_each_once():
+def test_causes_start_at_the_error_and_come_once_each():
     first, second, third = ValueError("1"), KeyError("2"), OSError("3")
     first.__cause__, second.__context__, third.__cause__ = second, third, first
     assert list(causes(first)) == [first, second, third]

@@ -333,7 +333,7 @@ class TestValues:
         values["encoder"] |= {"name": "tf_efficientnet_lite2", "weights": "package"}
         assert check_parameters(values).encoder.weights == "package"
 
-    def test_every_fault_is_told_at_once(self):
+    def test_all_faults_are_reported_at_once(self):
         values = changed(("image", "crop"), 0)
         values["seed"] = "x"
         values["mil"]["scheduler"]["patience"] = -1

@@ -15,7 +15,7 @@ PIPELINES = register_pipelines()
 
 
 class TestNodeNames:
-    def test_each_is_given_by_us_and_stands_for_one_node_wherever_it_is_used(self):
+    def test_each_is_ours_and_means_the_same_node_everywhere(self):
         named = defaultdict(set)
         for made in PIPELINES.values():
             for node in made.nodes:

@@ -73,7 +73,7 @@ class TestParts:
         assert found.values("epoch") is None
         assert found.table("split-1") is None
 
-    def test_a_kill_while_they_are_removed_leaves_what_the_next_run_removes(
+    def test_what_a_kill_leaves_while_clearing_up_the_next_run_removes(
         self, progress, tmp_path, monkeypatch, caplog
     ):
         def killed(folder):
@@ -113,7 +113,7 @@ class TestAnotherWork:
     @pytest.mark.parametrize(
         "changes", [{"the parameter seed": 1}, {"the pictures": "abd"}, {"the folds": 5}]
     )
-    def test_takes_up_nothing_and_says_what_changed(self, progress, tmp_path, caplog, changes):
+    def test_reuses_nothing_and_says_what_changed(self, progress, tmp_path, caplog, changes):
         found = again(tmp_path, **changes)
         assert found.values("epoch") is None
         assert found.table("split-1") is None
@@ -130,7 +130,7 @@ class TestAnotherWork:
         assert "the version of torch" in caplog.text
 
     @pytest.mark.parametrize("note", ["", "{", "[]", '"a"'])
-    def test_a_damaged_note_is_another_work(self, progress, tmp_path, caplog, note):
+    def test_a_damaged_note_counts_as_other_work(self, progress, tmp_path, caplog, note):
         (tmp_path / "work/made_from.json").write_text(note)
         assert again(tmp_path).values("epoch") is None
         assert "the note of what it was made from, which is missing or damaged." in caplog.text

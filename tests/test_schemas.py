@@ -413,7 +413,7 @@ class TestFaults:
         table = GOOD[name].assign(**{column: [1.0, 1.5, 3.0]})
         assert self.told(name, table) == [f"row 2, column {column}: is 1.5, expected an integer"]
 
-    def test_integers_that_all_stand_as_decimals_or_text(self):
+    def test_integers_written_as_decimals_or_text(self):
         for column in ([1.0, 0.0], ["1", "0"]):
             assert self.told("decisions", GOOD["decisions"].assign(decision=column)) == [
                 f"row {n}, column decision: is {value!r}, expected an integer"
@@ -433,7 +433,7 @@ class TestFaults:
             "column decisions: does not belong here",
         }
 
-    def test_a_row_that_stands_twice(self):
+    def test_a_duplicate_row(self):
         table = GOOD["splits"].assign(split=1)
         assert self.told("splits", table) == [
             "row 1: split 1, patient_id 'P1' stands in another row too",
@@ -512,7 +512,7 @@ def test_a_good_one_comes_back(saved, catalog):
     pd.testing.assert_frame_equal(catalog.load(entry), GOOD[schema], check_dtype=False)
 
 
-def test_a_bad_value_is_told_with_file_row_and_column(saved, catalog):
+def test_a_bad_value_is_reported_with_file_row_and_column(saved, catalog):
     entry, schema, path = saved
     bad = [(column, value) for name, column, value in BAD_VALUES if name == schema]
     assert bad
@@ -526,14 +526,14 @@ def test_a_bad_value_is_told_with_file_row_and_column(saved, catalog):
     assert as_told(catalog, entry) is None
 
 
-def test_a_column_that_is_missing_is_told(saved, catalog):
+def test_a_missing_column_is_reported(saved, catalog):
     entry, schema, path = saved
     for column in GOOD[schema]:
         write(GOOD[schema].drop(columns=column), path)
         assert f"column {column}: is missing" in as_told(catalog, entry)
 
 
-def test_a_row_that_was_copied_is_told(saved, catalog):
+def test_a_copied_row_is_reported(saved, catalog):
     entry, schema, path = saved
     write(GOOD[schema].iloc[[0, *range(len(GOOD[schema]))]], path)
     told = as_told(catalog, entry)
@@ -543,7 +543,7 @@ def test_a_row_that_was_copied_is_told(saved, catalog):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b'"', b"\xff\xfe\x00", b"a,b\n1\n2,3,4\n"])
-def test_a_damaged_file_is_told(saved, catalog, content):
+def test_a_damaged_file_is_reported(saved, catalog, content):
     entry, _, path = saved
     path.write_bytes(content)
     told = as_told(catalog, entry)

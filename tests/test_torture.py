@@ -8,7 +8,7 @@ from pathlib import Path
 TORTURE = Path(__file__).with_name("torture.py")
 
 
-def test_killed_runs_end_with_the_very_files_of_an_undisturbed_one():
+def test_killed_runs_end_with_the_same_files_as_an_undisturbed_one():
     # Three kills take some seconds; `make torture` kills a hundred runs, of `evaluate` too. These
     # come where something is kept: in a pretraining, after a shard, amid a suite of classifiers.
     done = subprocess.run(

@@ -65,7 +65,7 @@ def test_parts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
 
 
 class TestNaming:
-    def test_an_error_of_the_system_tells_the_file(self, tmp_path):
+    def test_an_operating_system_error_names_the_file(self, tmp_path):
         with pytest.raises(ValueError, match="bad") as caught, appearing_whole(tmp_path / "a.pt"):
             try:
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -73,6 +73,6 @@ class TestNaming:
                 raise ValueError("bad") from error
         assert str(caught.value.__cause__).endswith(f"left on device: '{tmp_path / 'a.pt'}'")
 
-    def test_a_name_that_is_told_already_stays(self, tmp_path):
+    def test_an_error_that_names_its_file_keeps_that_name(self, tmp_path):
         with pytest.raises(OSError, match=r"left on device: 'other'"), naming(tmp_path / "a.pt"):
             raise OSError(errno.ENOSPC, "No space left on device", "other")

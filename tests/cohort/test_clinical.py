@@ -112,7 +112,7 @@ class TestTypedPatients:
         assert (patients["sex"].tolist(), warnings) == ([sex], [])
 
     @pytest.mark.parametrize("text", ["", "x", "female"])
-    def test_another_sex_is_unknown_and_warned_of(self, text):
+    def test_another_sex_is_unknown_with_a_warning(self, text):
         patients, warnings = read([{"ID": "P1", "GENDER": text}])
         assert patients["sex"].isna().tolist() == [True]
         assert warnings == ["Patients P1: GENDER is neither F nor M, taken as unknown."]
@@ -130,7 +130,7 @@ class TestTypedPatients:
         ages = [read([row], at=AT + timedelta(days=n))[0]["age_years"][0] for n in (-1, 0, 365)]
         assert ages == [70, 71, 72]
 
-    def test_other_columns_are_passed_over(self):
+    def test_other_columns_are_ignored(self):
         table = table_of([{"ID": "P1"}]).assign(**{"": "0", "SMOKER": "yes"})
         patients, *_ = read_patients(table, pictures_of(["P1"]), clinical())
         assert patients["patient_id"].tolist() == ["P1"]
@@ -162,7 +162,7 @@ class TestPersons:
     def test_order_of_rows_does_not_matter(self, order):
         assert self.persons([self.ROWS[n] for n in order]) == self.PERSONS
 
-    def test_a_person_may_stand_in_both_subsets(self):
+    def test_a_person_may_be_in_both_subsets(self):
         ids = [row["ID"] for row in self.ROWS]
         pictures = pictures_of(ids[1:]) + pictures_of(ids[:1], "test")
         assert self.persons(self.ROWS, pictures) == self.PERSONS
@@ -200,7 +200,7 @@ class TestPlaceholders:
         patients, _ = read([{"ID": "P0", "LABEL": "-1"}, {"ID": "P1", "LABEL": "1"}])
         assert patients["person"].tolist() == ["P0", "P0"]
 
-    def test_an_age_that_nobody_has(self):
+    def test_an_impossible_age(self):
         warnings = self.apart(
             [{"ID": f"P{n}", "DOB": "2/2/1902"} for n in (0, 1)], "their age is 119"
         )
@@ -289,7 +289,7 @@ class TestForms:
         ]
         assert table_traces(table, patients, COLUMNS)["date_format"].tolist() == [0, 0]
 
-    def test_an_age_stands_only_where_there_is_no_birth_date(self):
+    def test_an_age_counts_only_without_a_birth_date(self):
         rows = [{"ID": "P1", "AGE": "12"}, {"ID": "P2", "AGE": "12", "DOB": ""}]
         assert read(rows)[0]["age_years"].tolist() == [70, 12]
 
@@ -315,7 +315,7 @@ class TestForms:
         with pytest.raises(UserError, match=r"line 2 \(patient P1\): DOB .* age of -1 years"):
             read([{"ID": "P1", "SAMPLE_DATE": "1950-04-30"}])
 
-    def test_how_it_was_read_is_told(self):
+    def test_how_it_was_read_is_reported(self):
         table = table_of([{"ID": "P1", "LYMPH_COUNT": "5,5"}])
         table.attrs = {"file": "clinical_annotation.txt", "form": "tab-separated text in Latin-1"}
         _, _, reading = read_patients(table, pictures_of(["P1"]), clinical())
@@ -346,12 +346,12 @@ class TestDecimalSigns:
             read([{"ID": f"P{n}", "LYMPH_COUNT": count} for n, count in enumerate(counts)])
         assert f"line {line} (patient P{line - 2}): LYMPH_COUNT" in str(caught.value)
 
-    def test_commas_that_may_stand_for_thousands_are_refused(self):
+    def test_commas_that_may_separate_thousands_are_refused(self):
         with pytest.raises(UserError, match=r"(?s)may be for decimals or for thousands.*'7,502'"):
             read([{"ID": "P1", "LYMPH_COUNT": "7,502"}, {"ID": "P2", "LYMPH_COUNT": "12"}])
 
     @pytest.mark.parametrize("other", ["12,5", "0,502", "1234,567"])
-    def test_one_that_can_not_shows_what_all_are(self, other):
+    def test_a_comma_that_must_be_decimal_shows_that_all_are(self, other):
         patients, _ = read(
             [{"ID": "P1", "LYMPH_COUNT": "7,502"}, {"ID": "P2", "LYMPH_COUNT": other}]
         )
@@ -367,7 +367,7 @@ class TestUnits:
             (["0.0064", "0.2"], r"1 of 2 values are below 0\.05, .* 10\^12 per litre .*: P0"),
         ],
     )
-    def test_counts_of_another_unit_are_warned_of(self, counts, told):
+    def test_counts_in_another_unit_give_a_warning(self, counts, told):
         rows = [
             {"ID": f"P{n}", "LYMPH_COUNT": count, "DOB": f"5/1/195{n}"}
             for n, count in enumerate(counts)
@@ -442,7 +442,7 @@ class TestRefusals:
         with pytest.raises(UserError, match=f"lacks the column {column}. It has: "):
             read_patients(table, pictures_of(["P1"]), clinical())
 
-    def test_a_column_that_stands_twice(self):
+    def test_a_duplicate_column(self):
         table = table_of([{"ID": "P1"}])
         table = pd.concat([table, table[["LABEL"]]], axis=1)
         with pytest.raises(UserError, match="more than one column LABEL"):
@@ -464,12 +464,12 @@ class TestRefusals:
         assert f"line 3 (patient P2): {column} " in str(caught.value)
         assert repr(text) in str(caught.value)
 
-    def test_a_count_out_of_bounds_is_told_with_the_bounds(self):
+    def test_a_count_out_of_bounds_is_reported_with_the_bounds(self):
         with pytest.raises(UserError, match=r"from 0.001 to 100000, in 10\^9 per(.|\n)*'1e39'"):
             read([{"ID": "P1", "LYMPH_COUNT": "1e39"}])
 
     @pytest.mark.parametrize("text", ["0.001", "100000"])
-    def test_a_count_at_a_bound_is_taken(self, text):
+    def test_a_count_at_a_bound_is_accepted(self, text):
         patients, _ = read([{"ID": "P1", "LYMPH_COUNT": text}])
         assert patients["lymphocyte_count"].tolist() == [float(text)]
 
@@ -502,14 +502,14 @@ class TestRefusals:
         ):
             read([{"ID": "P1"}], pictures)
 
-    def test_every_fault_is_told_at_once(self):
+    def test_all_faults_are_reported_at_once(self):
         rows = [{"ID": "P1", "LABEL": "9"}, {"ID": "P2", "DOB": "?"}, {"ID": "P3"}, {"ID": "P3"}]
         with pytest.raises(UserError, match="4 fault") as caught:
             read(rows, pictures_of(["P1", "P2", "P3", "P4"]))
         for told in ("line 2 (patient P1): LABEL", "line 3 (patient P2): DOB", "P3: stands", "P4:"):
             assert told in str(caught.value)
 
-    def test_faults_of_one_cause_stand_together(self):
+    def test_faults_of_one_cause_are_grouped(self):
         rows = [{"ID": f"P{n}", "LABEL": "x", "DOB": "?"} for n in range(30)]
         with pytest.raises(UserError) as caught:
             read(rows)

@@ -48,10 +48,10 @@ class TestCells:
         assert table.to_numpy().tolist() == rows[1:]
 
     @pytest.mark.parametrize("text", ["007", "1.0", "NA", "nan", "null", "True", "1e3", " a ", ""])
-    def test_nothing_is_taken_for_a_number_or_as_missing(self, text):
+    def test_no_text_becomes_a_number_or_a_missing_value(self, text):
         assert read(f"ID,X\na,{text}\n")["X"].tolist() == [text]
 
-    def test_a_column_that_stands_twice_stays_twice(self):
+    def test_a_duplicate_column_stays_duplicate(self):
         table = read("ID,X,X\na,1,2\n")
         assert list(table.columns) == ["ID", "X", "X"]
 
@@ -98,7 +98,7 @@ class TestForms:
         assert table.attrs == {"file": "table.csv", "form": form}
         assert table.index.tolist() == [n + content.startswith(b"sep") for n in (2, 3)]
 
-    def test_names_of_columns_are_taken_without_blanks_and_composed(self):
+    def test_column_names_are_stripped_and_composed(self):
         assert list(read(" ID\t, Gro\u0308ße ,\u00a0X\na,1,2\n").columns) == ["ID", "Größe", "X"]
 
     @pytest.mark.parametrize("other", [";", "\t"])

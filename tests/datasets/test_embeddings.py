@@ -193,7 +193,7 @@ class TestEditedTables:
         with refused(rf"{path}, row 4, column view: is 'diagonal', expected original, horiz"):
             dataset.load()
 
-    def test_a_cell_that_stands_twice(self, dataset, path, refused):
+    def test_a_duplicate_cell(self, dataset, path, refused):
         pq.write_table(pa.concat_tables([table(3, 1), table(2, 2)]), path)
         with refused(rf"{path}, row 4: 007, 000000.jpg, original stands in an earlier row too"):
             dataset.load()

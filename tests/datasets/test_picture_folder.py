@@ -25,14 +25,14 @@ def cohort(tmp_path):
 
 
 class TestListing:
-    def test_each_file_is_told_with_its_patient_and_subset(self, cohort):
+    def test_each_file_is_listed_with_its_patient_and_subset(self, cohort):
         files = load(cohort("testset/P71/b.jpg", "trainset/007/a.jpg"))
         assert [(file.subset, file.patient_id, file.image_id, file.path) for file in files] == [
             ("train", "007", "a.jpg", "trainset/007/a.jpg"),
             ("test", "P71", "b.jpg", "testset/P71/b.jpg"),
         ]
 
-    def test_order_is_that_of_the_names_whatever_the_disk_gives(self, cohort, monkeypatch):
+    def test_files_are_sorted_by_name_whatever_the_disks_order(self, cohort, monkeypatch):
         names = [f"trainset/{patient}/{n}.jpg" for patient in ("P1", "P10", "P2") for n in "ab"]
         root = cohort(*reversed(names))
         listed = Path.iterdir
@@ -148,7 +148,7 @@ class TestRefusals:
             load(root)
 
     @pytest.mark.parametrize("files", [[], ["trainset/P2/.hidden"]])
-    def test_an_empty_patients_folder_is_told(self, cohort, files):
+    def test_an_empty_patients_folder_is_reported(self, cohort, files):
         root = cohort("trainset/P1/a.png", *files)
         (root / "trainset/P2").mkdir(exist_ok=True)
         files = load(root)
@@ -166,7 +166,7 @@ class TestRefusals:
         with refused(r"The folders trainset, testset in .* hold no pictures"):
             load(root)
 
-    def test_a_picture_outside_every_patients_folder(self, cohort, refused):
+    def test_a_picture_outside_any_patients_folder(self, cohort, refused):
         root = cohort("trainset/P1/a.jpg", "testset/b.JPG", "testset/README")
         with refused(r"testset/b.JPG: pictures without a patient"):
             load(root)

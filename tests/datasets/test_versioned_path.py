@@ -28,7 +28,7 @@ class TestExists:
 
 
 @pytest.mark.parametrize("newest", ["2099-01-01T00.00.00.000Z", "backup"])
-def test_outside_a_run_too_nothing_passes_for_the_newest(tmp_path, newest):
+def test_outside_a_run_too_no_odd_folder_counts_as_the_newest(tmp_path, newest):
     for version in ("2026-01-01T00.00.00.000Z", newest):
         (tmp_path / "note" / version).mkdir(parents=True)
         (tmp_path / "note" / version / "note").write_text(version)

@@ -45,7 +45,7 @@ def rank_auc(label, probability):
 
 
 class TestChooseInFolds:
-    def test_takes_what_a_plain_loop_takes(self, runs):
+    def test_accepts_what_a_plain_loop_accepts(self, runs):
         predictions, choices = choose_in_folds(runs, LABEL)
         for system in SYSTEMS:
             for repeat in (1, 2):
@@ -88,7 +88,7 @@ class TestChooseInFolds:
                         check_like=True,
                     )
 
-    def test_held_out_patients_take_no_part_in_the_choice(self, runs):
+    def test_held_out_patients_have_no_influence_on_the_choice(self, runs):
         _, choices = choose_in_folds(runs, LABEL)
         for seed, table in enumerate(runs.values()):
             held_out = table["role"] == "held_out"

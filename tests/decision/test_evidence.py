@@ -135,7 +135,7 @@ class TestIntervals:
             )
         np.testing.assert_allclose([found["low"], found["high"]], np.percentile(drawn, [5, 95]))
 
-    def test_a_method_equal_to_the_baseline_differs_by_exactly_nothing(self, predictions):
+    def test_a_method_equal_to_the_baseline_differs_by_exactly_zero(self, predictions):
         twin = predictions[predictions["method"] == CLINICAL].assign(method="twin")
         table = measure(pd.concat([predictions, twin], ignore_index=True), 200, 0.95, 0)
         columns = ["difference", "difference_low", "difference_high"]

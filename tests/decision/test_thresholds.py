@@ -29,7 +29,7 @@ class TestThreshold:
         label = np.ones(20, dtype=int)
         assert threshold_for_sensitivity(label, np.arange(20) / 20, 0.95) == 1 / 20
 
-    def test_all_wanted_takes_the_least_tumoral_probability(self):
+    def test_finding_all_takes_the_lowest_tumoral_probability(self):
         label, probability = np.array([0, 1, 1, 0]), np.array([0.9, 0.3, 0.8, 0.1])
         assert threshold_for_sensitivity(label, probability, 1.0) == 0.3
 

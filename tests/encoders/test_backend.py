@@ -70,7 +70,7 @@ class TestOnnx:
         assert "No module named 'onnxruntime'" in caplog.text
 
     @pytest.mark.parametrize("factor", [1 + 1e-4, np.nan])
-    def test_other_features_are_not_taken(self, embedder, pixels, caplog, monkeypatch, factor):
+    def test_different_features_are_rejected(self, embedder, pixels, caplog, monkeypatch, factor):
         def wrong(*args):
             return lambda x: tuple(v * factor for v in features(embedder, x))
 

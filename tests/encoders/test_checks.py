@@ -19,7 +19,7 @@ class TestName:
         with pytest.raises(UserError, match=r"encoder\.name.*eficientnet_b7.*efficientnet_b7"):
             check_name("tf_eficientnet_b7")
 
-    def test_a_tag_is_taken(self):
+    def test_a_tag_is_accepted(self):
         check_name("tf_efficientnet_b7.aa_in1k")
 
     def test_timms_source_tells_of_models_as_timm_does(self):

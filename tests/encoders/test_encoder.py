@@ -38,7 +38,7 @@ class TestFeatureMap:
             token = tokens[0, prefix + row * columns + column]
             torch.testing.assert_close(feature_map[0, :, row, column], token)
 
-    def test_a_channels_last_model_is_turned_round(self):
+    def test_a_channels_last_model_is_transposed(self):
         encoder = Encoder("swin_tiny_patch4_window7_224", 224).eval()
         images = torch.rand(1, 3, 224, 224)
         own = encoder.model.forward_features(images)

@@ -9,7 +9,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
 
 
-def test_another_file_of_the_same_name_is_told_from_the_first(tmp_path):
+def test_files_of_the_same_name_are_distinguished(tmp_path):
     path = tmp_path / "weights.pth"
     digests = []
     for content in (b"first", b"other"):
@@ -27,7 +27,7 @@ class TestAFileOfWeights:
         return timm.create_model("resnet18", num_classes=0)
 
     @pytest.mark.parametrize("as_archive", [True, False])
-    def test_is_taken_in_either_form_of_torchs(self, tmp_path, model, as_archive):
+    def test_is_read_in_both_of_torchs_formats(self, tmp_path, model, as_archive):
         path = tmp_path / "weights.pth"
         torch.save(model.state_dict(), path, _use_new_zipfile_serialization=as_archive)
         state = initial_state(

@@ -110,7 +110,7 @@ def run(in_memory):
 
 class TestAdvice:
     @pytest.mark.parametrize("name", REGISTERED)
-    def test_a_pipeline_goes_on_whichever_input_is_missing(self, run, name, in_memory):
+    def test_the_advice_for_a_missing_input_lets_the_run_finish(self, run, name, in_memory):
         everything = ALL.datasets() - in_memory
         assert run(set(everything), [name]) == 0
         for entry in REGISTERED[name].inputs() & everything:
@@ -119,13 +119,13 @@ class TestAdvice:
 
     @pytest.mark.parametrize("option", ["node_names", "from_nodes", "to_nodes"])
     @pytest.mark.parametrize("saved", [True, False])
-    def test_a_run_of_some_nodes_goes_on(self, run, in_memory, option, saved):
+    def test_the_advice_for_some_nodes_lets_the_run_finish(self, run, in_memory, option, saved):
         everything = ALL.datasets() - in_memory if saved else set()
         for name in ("__default__", "bag_images", "evaluate", "choose"):
             for one in REGISTERED[name].nodes:
                 run(set(everything), [name], {option: [one.name]})
 
-    def test_a_run_of_a_tag_goes_on(self, run):
+    def test_the_advice_for_a_tag_lets_the_run_finish(self, run):
         # Some nodes more, and what is not saved yet.
         assert run(set(), None, {"tags": ["gpu"]}) == 2
 
@@ -145,7 +145,7 @@ class TestVersions:
 
         return check
 
-    def test_one_that_is_there_is_taken(self, check):
+    def test_an_existing_one_is_accepted(self, check):
         check("2026-01-01T00.00.00.000Z")
 
     def test_one_that_is_not_is_refused_with_those_that_are(self, check):
@@ -157,7 +157,7 @@ class TestVersions:
         with pytest.raises(click.ClickException, match=r"Nothing has been saved yet as cells"):
             check("2025-01-01T00.00.00.000Z", saved=())
 
-    def test_an_entry_without_versions_is_told(self):
+    def test_an_entry_without_versions_is_reported(self):
         asked = {**RUN, "load_versions": {"clinical_annotation": "2026"}}
         catalog = DataCatalog({"clinical_annotation": MemoryDataset("x")})
         with pytest.raises(click.ClickException, match=r"clinical_annotation has no versions"):

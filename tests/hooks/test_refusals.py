@@ -11,7 +11,7 @@ from lymphocytosis.hooks.project import ProjectHooks
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_takes_nothing_is_told_plainly(number):
+def test_a_full_disk_is_reported_in_plain_words(number):
     hooks = ProjectHooks()
     hooks.lock = SimpleNamespace(release=lambda: None)
     try:
@@ -25,7 +25,7 @@ def test_a_disk_that_takes_nothing_is_told_plainly(number):
             hooks.on_pipeline_error(error, DataCatalog())
 
 
-def test_a_file_that_may_not_be_read_is_told_plainly():
+def test_a_file_that_may_not_be_read_is_reported_in_plain_words():
     hooks = ProjectHooks()
     hooks.lock = SimpleNamespace(release=lambda: None)
     with pytest.raises(click.ClickException) as told:

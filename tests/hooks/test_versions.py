@@ -93,7 +93,7 @@ class TestRefused:
             run(*nodes)
         assert f"{tmp_path}/made.json/{folder}: {why}" in str(told.value)
 
-    def test_once_it_is_moved_away_the_run_goes_on(self, run, put, tmp_path):
+    def test_once_it_is_moved_away_the_run_works(self, run, put, tmp_path):
         put(EARLY, "the newest")
         put(AHEAD)
         (tmp_path / "made.json" / AHEAD).rename(tmp_path / "elsewhere")

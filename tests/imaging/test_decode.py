@@ -251,7 +251,7 @@ class TestSixteenBitsAChannel:
             assert max(top, elsewhere) < 2**bits
             np.testing.assert_array_equal(decoded.pixels, ramp >> (bits - 8))
 
-    def test_an_opaque_alpha_does_not_tell_the_depth(self, image_parameters):
+    def test_an_opaque_alpha_says_nothing_about_the_depth(self, image_parameters):
         values = np.dstack([DEEP >> 4, np.full((SIZE, SIZE), 65_535)])
         content = png_of_16_bits(values, kind=6)
         decoded = decode_picture(content, PATH, image_parameters())
@@ -284,7 +284,7 @@ class TestWhatConversionGave:
             decode_picture(content, PATH, image_parameters(unreadable="refuse"))
 
     @pytest.mark.parametrize("row", range(4))
-    def test_one_other_pixel_is_seen_wherever_it_stands(self, image_parameters, row):
+    def test_one_other_pixel_is_noticed_anywhere(self, image_parameters, row):
         pixels = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
         pixels[row, 3] = 200
         assert decode_picture(encode(pixels), PATH, image_parameters()).reason == ""
@@ -319,7 +319,7 @@ class TestModesWithoutAnEightBitForm:
             decode_picture(content, PATH, image_parameters(**{key: "refuse"}))
 
 
-def test_every_fault_of_a_converted_picture_is_told(image_parameters):
+def test_every_fault_of_a_converted_picture_is_reported(image_parameters):
     decoded = decode_picture(encode(noise(50, 40)), PATH, image_parameters())
     assert decoded.reason == "mode L, not RGB; 40x50 pixels, not 40x40"
 

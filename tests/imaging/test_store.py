@@ -75,7 +75,7 @@ class TestDecodePictures:
         assert len(list(decode_pictures(files, image_parameters()))) == 300
         assert reads == Counter(names)
 
-    def test_a_record_tells_the_file_and_what_became_of_it(self, image_parameters):
+    def test_a_record_names_the_file_and_its_status(self, image_parameters):
         content = numbered(1)
         files = [
             file_of("a.png", content, "007", "test"),
@@ -123,7 +123,7 @@ class TestDecodePictures:
         assert "Patients: P1." in said[1]
         assert "can't be compared" in said[2]
 
-    def test_a_faint_picture_is_taken_and_warned_of(self, image_parameters):
+    def test_a_faint_picture_is_taken_with_a_warning(self, image_parameters):
         file = io.BytesIO()
         noise = np.random.default_rng(0).integers(0, 14, (SIZE, SIZE, 3), dtype=np.uint8)
         Image.fromarray(noise).save(file, "PNG")

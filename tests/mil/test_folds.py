@@ -140,7 +140,7 @@ def refused(rows, message, patients=None):
 class TestSuppliedFolds:
     patients = some_patients(3, 3, 1, 1)
 
-    def test_a_good_table_is_taken_typed_and_sorted(self):
+    def test_a_good_table_comes_back_typed_and_sorted(self):
         taken = take_supplied_folds(supplied([*SECOND, *FIRST]), self.patients)
         assert taken.dtypes.astype(str).tolist()[:2] == ["int64", "int64"]
         expected = sorted([int(r), int(f), p] for r, f, p in [*FIRST, *SECOND])
@@ -150,7 +150,7 @@ class TestSuppliedFolds:
         patients = some_patients(twins=[(0, 5), (1, 40)])
         assert_taken(draw_folds(patients, settings()), patients)
 
-    def test_other_columns_and_spaces_are_not_meant(self):
+    def test_other_columns_and_blanks_are_ignored(self):
         padded = supplied([(f" {r}", f"{f} ", f" {p} ") for r, f, p in FIRST])
         padded = padded.assign(note="x").rename(columns={"fold": " fold "})
         taken = take_supplied_folds(padded, self.patients)
@@ -165,7 +165,7 @@ class TestSuppliedFolds:
         with pytest.raises(UserError, match="must have the columns repeat, fold, patient_id"):
             take_supplied_folds(supplied(FIRST).drop(columns=column), self.patients)
 
-    def test_a_column_that_stands_twice_is_refused(self):
+    def test_a_duplicate_column_is_refused(self):
         twice = supplied(FIRST)[["repeat", "fold", "patient_id", "fold"]]
         with pytest.raises(UserError, match=r"each once; it has: .*fold, patient_id, fold"):
             take_supplied_folds(twice, self.patients)
@@ -188,7 +188,7 @@ class TestSuppliedFolds:
     def test_a_value_that_can_not_be_used_is_named_with_its_line(self, row, message):
         assert "1 fault(s)" in refused([*FIRST, row], message)
 
-    def test_every_fault_is_told_at_once(self):
+    def test_all_faults_are_reported_at_once(self):
         told = refused([*FIRST, ("x", "y", "P77"), ("1", "?", "P0")], r"4 fault\(s\)")
         for fault in ("line 8: repeat", "line 8: fold", "line 8: 'P77'", "line 9: fold is '?'"):
             assert fault in told
@@ -206,7 +206,7 @@ class TestSuppliedFolds:
         told = refused(FIRST, "repeat 1: P0 .*different folds", patients)
         assert "1 fault(s)" in told
 
-    def test_one_person_in_one_fold_is_taken(self):
+    def test_a_person_in_one_fold_is_accepted(self):
         patients = some_patients(3, 3, 1, 1, twins=[(0, 3)])
         assert len(take_supplied_folds(supplied(FIRST), patients)) == 6
 
@@ -222,7 +222,7 @@ class TestSuppliedFolds:
         told = refused(rows, "fold 1: leaves fewer than two reactive persons", patients)
         assert "1 fault(s)" in told
 
-    def test_a_single_fold_leaves_nobody(self):
+    def test_a_single_fold_leaves_nobody_to_train_on(self):
         rows = [("1", "1", f"P{i}") for i in range(6)]
         refused(rows, "leaves fewer than two reactive and tumoral persons")
 

@@ -193,7 +193,7 @@ class TestConstantValues:
         assert_logits(output.logits, reference(features, columns))
 
     @VALUES
-    def test_another_patients_other_count_then_tells_nothing(self, cohort, mil, value):
+    def test_another_patients_count_then_makes_no_difference(self, cohort, mil, value):
         patients, table = cohort(signal=0.4)
         patients["lymphocyte_count"] = value
         bags = gather_bags(table, patients)

@@ -139,7 +139,7 @@ GOOD = [
 class TestSuppliedSplits:
     patients = some_patients(3, 3, 1, 1)
 
-    def test_a_good_table_is_taken_as_it_is(self):
+    def test_a_good_table_passes_unchanged(self):
         taken = take_supplied_splits(supplied(GOOD), self.patients)
         assert taken.to_numpy().tolist() == [[1, p, r] for _, p, r in GOOD]
 
@@ -151,7 +151,7 @@ class TestSuppliedSplits:
         with pytest.raises(UserError, match=r"each once; it has: split, patient_id\."):
             take_supplied_splits(supplied(GOOD).drop(columns="role"), self.patients)
 
-    def test_a_column_that_stands_twice_is_refused(self):
+    def test_a_duplicate_column_is_refused(self):
         twice = supplied(GOOD)[["split", "patient_id", "role", "role"]]
         with pytest.raises(UserError, match=r"each once; it has: .*role, role"):
             take_supplied_splits(twice, self.patients)

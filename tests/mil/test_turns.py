@@ -86,7 +86,7 @@ class TestTurns:
         list(run_in_turns([Jobs([1]).job(0)], 1, initializer=lambda: prepared.append(1)))
         assert prepared == [1]
 
-    def test_an_error_is_told_and_ends_the_others(self):
+    def test_an_error_is_raised_and_ends_the_others(self):
         def endless():
             while True:
                 yield

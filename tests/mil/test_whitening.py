@@ -34,7 +34,7 @@ class TestWhitening:
         np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-3)
         np.testing.assert_allclose(np.cov(values.T), np.eye(7), atol=1e-3)
 
-    def test_others_are_brought_to_the_same_scale_and_not_to_their_own(self):
+    def test_other_instances_get_the_same_scale_and_not_their_own(self):
         instances = some_instances()
         whitening = fit_whitening(instances, 7)
         moved = instances[:50] + 2

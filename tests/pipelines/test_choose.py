@@ -99,7 +99,7 @@ class TestRefusals:
         with pytest.raises(click.ClickException, match=r"nowhere holds no evaluation.*runs_dir"):
             run(copied, ["choose"], "narrow", runs_dir=copied / "nowhere")
 
-    def test_other_folds_by_the_runs_name(self, copied):
+    def test_other_folds_name_the_run(self, copied):
         run(copied, ["evaluate"], "wide", image={"crop": 64}, evaluation={"seed": 5})
         with pytest.raises(
             click.ClickException, match=r"The run wide was evaluated on other folds"

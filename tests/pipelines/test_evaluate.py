@@ -121,7 +121,7 @@ class TestChoices:
         assert len(both) == len(predicted)
         assert not np.allclose(both["probability"], both["probability_once"])
 
-    def test_supplied_folds_are_taken(self, finished):
+    def test_supplied_folds_are_used(self, finished):
         folder, catalog = finished
         folds = catalog.load("evaluation_folds")
         mine = folds[folds["repeat"] == 1].assign(fold=lambda t: 4 - t["fold"])
@@ -151,7 +151,7 @@ class TestChoices:
         ("weights", "told"),
         [("package", "it saw no picture of these"), ("mine.pth", "is not known here")],
     )
-    def test_a_frozen_encoder_is_told_by_where_its_weights_came_from(self, finished, weights, told):
+    def test_a_frozen_encoder_is_described_by_its_weights_origin(self, finished, weights, told):
         _, catalog = finished
         given = check_parameters(catalog.load("parameters"))
         frozen = checkpoint.pack(

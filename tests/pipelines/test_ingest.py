@@ -127,7 +127,7 @@ class TestRun:
                 margin = (whole.shape[1] - 40) // 2
                 np.testing.assert_array_equal(pixels[cell.row], whole[:, margin : margin + 40])
 
-    def test_cells_are_told_to_be_of_this_store_and_of_no_other(self, taken, write_cohort, kedro):
+    def test_cells_are_recognised_as_those_of_their_store(self, taken, write_cohort, kedro):
         def load(root):
             store = ImageStoreDataset(filepath=str(output(root, "cell_images")))
             return pd.read_parquet(output(root, "cells.parquet")), store.load()
@@ -179,7 +179,7 @@ class TestRun:
         assert "3 converted: mode L, not RGB (trainset/P1/grey0.png, ...)" in lines[first + 2]
         assert "... and 3 more reasons" in lines[first + 9]
 
-    def test_an_empty_patients_folder_without_a_row_is_told_of(self, write_cohort, kedro):
+    def test_an_empty_patients_folder_without_a_row_gives_a_warning(self, write_cohort, kedro):
         root = write_cohort({"P1": {}})
         (root / "trainset/P2").mkdir()
         result = kedro(root)
@@ -213,7 +213,7 @@ class TestRun:
         assert kedro(root, params).exit_code == 0
         assert pd.read_parquet(output(root, "patients.parquet"))["age_years"].tolist() == [50]
 
-    def test_a_sex_that_nobody_gave_is_unknown(self, write_cohort, kedro):
+    def test_a_missing_sex_is_unknown(self, write_cohort, kedro):
         root = write_cohort({"P1": {"GENDER": ""}})
         result = kedro(root)
         assert result.exit_code == 0
@@ -302,7 +302,7 @@ class TestRefusals:
         root = write_cohort({"P1": {}, "P2": {column: value}, "P3": {"GENDER": "M"}})
         self.refuse(kedro(root), f"line 3 (patient P2): {column} ", repr(value))
 
-    def test_a_line_is_that_of_the_file_where_others_are_blank(self, kedro, write_cohort):
+    def test_blank_lines_count_in_line_numbers(self, kedro, write_cohort):
         root = write_cohort({"P1": {}, "P2": {"LABEL": "2"}})
         table_of(root, lambda text: text.replace("\n", "\n\n"))
         self.refuse(kedro(root), "line 5 (patient P2): LABEL is '2'")
@@ -326,7 +326,7 @@ class TestRefusals:
         root = write_cohort({"P1": {"row": False}})
         self.refuse(kedro(root), "patient P1: has pictures and no row")
 
-    def test_a_picture_outside_every_patients_folder(self, kedro, write_cohort, picture):
+    def test_a_picture_outside_any_patients_folder(self, kedro, write_cohort, picture):
         root = write_cohort({"P1": {}})
         (root / "trainset" / "lost.png").write_bytes(picture())
         self.refuse(kedro(root), "trainset/lost.png: pictures without a patient")
@@ -360,7 +360,7 @@ class TestRefusals:
         files = [path for path in (root.parent / "workspace").rglob("*") if path.is_file()]
         assert sorted(path.name for path in files) == [".run.lock", ".run.txt"]
 
-    def test_a_patient_of_whom_every_picture_is_left_out(self, kedro, write_cohort):
+    def test_a_patient_whose_pictures_are_all_left_out(self, kedro, write_cohort):
         root = write_cohort({"P1": {}, "P2": {"GENDER": "M"}})
         for path in (root / "trainset/P2").iterdir():
             os.truncate(path, 100)
@@ -369,7 +369,7 @@ class TestRefusals:
             "No picture could be taken of: - patient P2: 2 file(s) left out, the first:",
         )
 
-    def test_a_cohort_of_which_every_picture_is_left_out(self, kedro, write_cohort):
+    def test_a_cohort_whose_pictures_are_all_left_out(self, kedro, write_cohort):
         root = write_cohort({"P1": {"files": {"a.png": b""}}})
         self.refuse(kedro(root), "No picture could be taken of: - patient P1: 1 file(s)")
 

@@ -6,7 +6,7 @@ from lymphocytosis.pipelines.resumable import resumable
 from lymphocytosis.progress import unfinished
 
 
-def test_a_nodes_parts_are_kept_in_the_workspace_under_the_name_of_what_it_makes(tmp_path):
+def test_a_nodes_parts_are_saved_under_the_name_of_the_entry_it_makes(tmp_path):
     def add(one, other, progress):
         progress.save_values("part", {"sum": one + other})
         return one + other

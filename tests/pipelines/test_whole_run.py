@@ -181,7 +181,7 @@ class TestNotebook:
 
 
 class TestOnePipelineAlone:
-    def test_each_takes_up_the_latest_of_what_came_before(self, tmp_path):
+    def test_each_loads_the_newest_version(self, tmp_path):
         for name in ("simulate", "ingest", "ssl_pretrain", "embed", "classify", "ensemble"):
             catalog = run(tmp_path, [name])
         before = catalog.load("large_classifiers")

@@ -178,7 +178,7 @@ class TestLayout:
 
 
 class TestQuirks:
-    def test_birth_dates_stand_in_two_formats(self) -> None:
+    def test_birth_dates_have_two_formats(self) -> None:
         births = table_of(LARGE)["DOB"]
         slashes = births.str.fullmatch(r"[1-9]\d?/[1-9]\d?/\d{4}")
         dashes = births.str.fullmatch(r"\d{2}-\d{2}-\d{4}")
@@ -250,7 +250,7 @@ class TestNothingButCellsAndClinicalValuesCarriesTheClass:
         assert len(test) == 200
         assert np.mean(test) == pytest.approx(500 / 800, abs=0.11)
 
-    def test_plan_tells_what_is_drawn(self) -> None:
+    def test_the_plan_says_what_is_drawn(self) -> None:
         patients = plan_patients(SMALL)
         drawn = Counter(path.split("/")[1] for path in pictures_of(SMALL))
         assert drawn == {f"P{patient.number}": patient.cell_count for patient in patients}
@@ -306,7 +306,7 @@ class TestClinicalSignal:
         columns = ["ID", "GENDER", "DOB", "LYMPH_COUNT"]
         assert table_of(first)[columns].equals(table_of(second)[columns])
 
-    def test_at_0_age_and_count_tell_nothing(self) -> None:
+    def test_at_0_age_and_count_carry_no_information(self) -> None:
         ages, counts, labels = self.measures(0.0)
         assert tells_nothing(ages, labels)
         assert tells_nothing(counts, labels)
