@@ -20,10 +20,11 @@ from torchmil.utils.trainer import Trainer
 
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
-from lymphocytosis.mil.bags import Bags
+from lymphocytosis.mil.bags import Bags, in_batches
+from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.mil.nested import SYSTEMS, Recipe, predict_held_out
 from lymphocytosis.mil.splits import draw_splits
-from lymphocytosis.mil.training import build_classifier, in_batches, train_suite
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.mil.turns import Job, run_in_turns
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
 from lymphocytosis.progress import Progress

@@ -37,7 +37,7 @@ from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
 from lymphocytosis.encoders.tasks import autoencoder_task, build_task
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.mil.splits import draw_splits
-from lymphocytosis.mil.training import train_suite
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
 from lymphocytosis.progress import Progress
 

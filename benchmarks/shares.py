@@ -19,7 +19,7 @@ from benchmarks.side_by_side import time_in_turn
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
 from lymphocytosis.imaging.decode import decode_picture
-from lymphocytosis.mil.training import train_classifier
+from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.simulation.cohort import simulate_cohort
 
 SHOWN = 0.01
@@ -45,11 +45,15 @@ def of_training(width: int) -> dict[str, float]:
     held = patients < classifiers.PATIENTS // 8
     fabric = start_fabric(classifiers.COMPUTE)
     torch.set_num_threads(1)
-    for _ in train_classifier(bags, patients[~held], patients[held], mil, 0, fabric):
-        pass
-    with profile() as measured:
-        for _ in train_classifier(bags, patients[~held], patients[held], mil, 0, fabric):
+
+    def train() -> None:
+        classifier = build_classifier(mil, width, 0, fabric.device)
+        for _ in classifier.fit(bags, patients[~held], patients[held], fabric):
             pass
+
+    train()
+    with profile() as measured:
+        train()
     spent = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
     whole = sum(spent.values())
     return {

@@ -1,11 +1,14 @@
-"""Where the GPU nodes run, and what they draw."""
+"""Where the GPU nodes run, what they draw, and whether their losses are numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters
@@ -45,3 +48,28 @@ def drawing_from(seed: int) -> Iterator[None]:
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def finite_losses(losses: Tensor, epoch: int, trained: str, rate: str) -> npt.NDArray[np.float64]:
+    """Look at the losses of an epoch's batches; rarely, for on a GPU each look waits for it.
+
+    Args:
+        losses: (k,) one number a batch.
+        epoch: from 1.
+        trained: what is trained.
+        rate: the parameters that a user may lower.
+
+    Returns:
+        (k,) float64.
+
+    Raises:
+        UserError: a loss is no finite number; the message names epoch and batch.
+    """
+    of_batches = losses.double().cpu().numpy()
+    if not np.isfinite(of_batches).all():
+        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
+        raise UserError(
+            f"Training {trained} stopped: the loss of epoch {epoch}, batch {wrong + 1} is "
+            f"{of_batches[wrong]}. Lower {rate}; if compute.precision is not 32-true, set it so."
+        )
+    return of_batches

@@ -38,6 +38,11 @@ class Progress:
         """
         self._folder = folder
 
+    @property
+    def title(self) -> str:
+        """The entry whose parts these are; empty where none are kept."""
+        return "" if self._folder is None else self._folder.name
+
     def part(self, name: str) -> Progress:
         """Make a handle for a part whose own parts are kept too.
 

@@ -12,6 +12,7 @@ from lymphocytosis.end_to_end.model import build_picture_classifier
 from lymphocytosis.end_to_end.prediction import predict_patients_by_pictures
 from lymphocytosis.end_to_end.training import train_picture_classifier, train_picture_suite
 from lymphocytosis.errors import UserError
+from lymphocytosis.mil.epochs import cpu_state
 from lymphocytosis.parameters import EncoderParameters
 from lymphocytosis.progress import Progress
 
@@ -27,9 +28,10 @@ def train(encoder, mil, bag_images):
     def run(bags, seed=3, validation=VALIDATION, mil_changes=None, **changes):
         settings, asked = mil(**(mil_changes or {})), bag_images(**changes)
         model = build_picture_classifier(encoder, settings, 40, asked.chunk, seed)
-        return train_picture_classifier(
+        history = train_picture_classifier(
             model, bags, TRAIN, validation, VIEWS, settings, asked, seed, FABRIC
         )
+        return cpu_state(model), history
 
     return run
 

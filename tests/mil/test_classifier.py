@@ -7,8 +7,8 @@ from torch import nn
 
 from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import Batch, gather_bags, pack
-from lymphocytosis.mil.classifier import SeededDropout, mixed_logits
-from lymphocytosis.mil.training import build_classifier
+from lymphocytosis.mil.classifiers import build_classifier
+from lymphocytosis.mil.layers import SeededDropout, mixed_logits
 
 
 class TestSeededDropout:

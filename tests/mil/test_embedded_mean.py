@@ -8,8 +8,8 @@ from torch import nn
 
 from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import gather_bags, pack
+from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.mil.embedded_mean import embedded_mean
-from lymphocytosis.mil.training import build_classifier
 
 DIM, WIDTH = 4, 3
 

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from lymphocytosis.mil.bags import gather_bags, pack
+from lymphocytosis.mil.epochs import cpu_state
 from lymphocytosis.mil.logistic import LogisticClassifier
 from lymphocytosis.mil.prediction import (
     load_suite,
@@ -19,7 +20,8 @@ from lymphocytosis.mil.prediction import (
     prepare_bags,
     weigh_cells,
 )
-from lymphocytosis.mil.training import fit_logistic, train_suite
+from lymphocytosis.mil.suite import train_suite
+from lymphocytosis.mil.turns import run_in_turns
 from lymphocytosis.progress import Progress
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -78,10 +80,16 @@ def reference(features, columns, **changes):
     return model.decision_function(features[columns])
 
 
+def fit(bags, settings):
+    """A classifier fitted on the training patients, and its history."""
+    model = LogisticClassifier(settings, bags.instances.shape[1])
+    [(_, history)] = run_in_turns([model.fit(bags, TRAIN, VALIDATION, FABRIC)], at_once=1)
+    return model, history
+
+
 def fitted(bags, settings):
     """A classifier fitted on the training patients, and its output for all bags."""
-    model = LogisticClassifier(settings, bags.instances.shape[1])
-    model.fit(pack(bags, bags.of_patients(TRAIN)), views=len(set(bags.view)))
+    model, _ = fit(bags, settings)
     return model, model(pack(bags, np.arange(len(bags.size))))
 
 
@@ -210,14 +218,15 @@ class TestFitting:
         patients, table = cohort(signal=0.4)
         bags = gather_bags(table, patients)
         model, output = fitted(bags, mil(classifier="logistic"))
-        model.fit(pack(bags, bags.of_patients(TRAIN)), views=3)
+        list(model.fit(bags, TRAIN, VALIDATION, FABRIC))
         assert_logits(model(pack(bags, np.arange(72))).logits, output.logits)
 
     def test_the_history_has_one_row_that_tells_loss_and_scores(self, cohort, mil):
         patients, table = cohort(signal=0.4)
         bags = gather_bags(table, patients)
         settings = mil(classifier="logistic")
-        state, history = fit_logistic(bags, TRAIN, VALIDATION, settings, FABRIC)
+        model, history = fit(bags, settings)
+        state = cpu_state(model)
         logits = fitted(bags, settings)[1].logits.double().numpy().reshape(24, 3)
         probability = 1 / (1 + np.exp(-logits))
         label = np.arange(24) % 2
@@ -240,10 +249,7 @@ class TestFitting:
         clinical = bags.clinical.clone()
         clinical[VALIDATION] *= 3
         others = replace(bags, label=label, clinical=clinical)
-        states = [
-            fit_logistic(b, TRAIN, VALIDATION, mil(classifier="logistic"), FABRIC)[0]
-            for b in (bags, others)
-        ]
+        states = [cpu_state(fit(b, mil(classifier="logistic"))[0]) for b in (bags, others)]
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -291,8 +297,7 @@ class TestSuite:
 
     def test_the_saved_state_is_on_the_cpu_and_plain(self, cohort, mil):
         patients, table = cohort()
-        state, _ = fit_logistic(
-            gather_bags(table, patients), TRAIN, VALIDATION, mil(classifier="logistic"), FABRIC
-        )
+        model, _ = fit(gather_bags(table, patients), mil(classifier="logistic"))
+        state = cpu_state(model)
         assert {value.device.type for value in state.values()} == {"cpu"}
         assert not any(value.requires_grad for value in state.values())

@@ -19,7 +19,7 @@ from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.nested import Recipe, predict_held_out
 from lymphocytosis.mil.prediction import load_suite, predict_patients, prepare_bags
 from lymphocytosis.mil.splits import draw_splits, numbers_of
-from lymphocytosis.mil.training import train_suite
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import ComputeParameters, SplitParameters
 from lymphocytosis.progress import Progress
 

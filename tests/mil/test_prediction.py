@@ -12,7 +12,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.prediction import load_suite, predict_patients, prepare_bags, weigh_cells
-from lymphocytosis.mil.training import train_suite
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.progress import Progress
 
 FABRIC = Fabric(accelerator="cpu", devices=1)

@@ -6,23 +6,21 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from lymphocytosis.errors import UserError
-from lymphocytosis.mil import training
+from lymphocytosis.mil import neural
 from lymphocytosis.mil.aggregators import AGGREGATORS
-from lymphocytosis.mil.bags import gather_bags, pack
-from lymphocytosis.mil.training import (
-    balanced_accuracy,
-    build_classifier,
-    in_batches,
-    train_classifier,
-    train_suite,
-)
+from lymphocytosis.mil.bags import gather_bags, in_batches, pack
+from lymphocytosis.mil.classifiers import build_classifier
+from lymphocytosis.mil.epochs import cpu_state
+from lymphocytosis.mil.scores import balanced_accuracy
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.mil.turns import run_in_turns
 from lymphocytosis.progress import Progress
 
 
-def train(*args):
-    [(_, result)] = run_in_turns([train_classifier(*args)], at_once=1)
-    return result
+def train(bags, train, validation, mil, seed, fabric):
+    classifier = build_classifier(mil, bags.instances.shape[1], seed, fabric.device)
+    [(_, history)] = run_in_turns([classifier.fit(bags, train, validation, fabric)], at_once=1)
+    return cpu_state(classifier), history
 
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -253,7 +251,7 @@ class TestOneClassifier:
         bags = gather_bags(table, patients)
         bags.instances[0] = float("nan")
         with pytest.raises(
-            UserError, match=r"loss of epoch 1, batch \d+ of \d+ is nan.*mil\.learning_rate"
+            UserError, match=r"loss of epoch 1, batch \d+ is nan.*mil\.learning_rate"
         ):
             train(bags, TRAIN, VALIDATION, mil(), 3, FABRIC)
 
@@ -290,20 +288,18 @@ class TestOnAGPU:
         patients, table = cohort()
         fabric = Fabric(accelerator="cuda", devices=1)
         bags = gather_bags(table, patients).on(fabric.device)
-        packed, finite = training.pack, training.finite_losses
+        train_epoch = neural.train_epoch
 
-        def first_step(*args):
-            batch = packed(*args)
-            torch.cuda.set_sync_debug_mode("error")
-            return batch
+        def watched(model, optimizer, fabric, batches):
+            def each():
+                for batch in batches:
+                    torch.cuda.set_sync_debug_mode("error")
+                    yield batch
+                torch.cuda.set_sync_debug_mode("default")
 
-        def after_the_last(*args):
-            torch.cuda.set_sync_debug_mode("default")
-            return finite(*args)
+            return train_epoch(model, optimizer, fabric, each())
 
-        monkeypatch.setattr(training, "pack", first_step)
-        monkeypatch.setattr(training, "finite_losses", after_the_last)
-        monkeypatch.setattr(training, "_scores", lambda *_: {"validation_balanced_accuracy": 0.0})
+        monkeypatch.setattr(neural, "train_epoch", watched)
         _, history = train(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, fabric)
         assert len(history) == mil().epochs
 

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 
 from lymphocytosis.encoders.checkpoint import fingerprint, pack
 from lymphocytosis.mil.bags import gather_bags
-from lymphocytosis.mil.training import train_suite
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import EncoderParameters, EnsembleParameters
 from lymphocytosis.progress import Progress
 from lymphocytosis.system.trained import gather_for, load_system

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.store import CellImages
-from lymphocytosis.mil.bags import Batch
-
-Indices = npt.NDArray[np.int64]
+from lymphocytosis.mil.bags import Batch, Indices
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from lymphocytosis.encoders.autoencoder import to_unit
 from lymphocytosis.encoders.encoder import Encoder, build_encoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Batch
-from lymphocytosis.mil.classifier import Output, PatientClassifier
+from lymphocytosis.mil.classifiers import Classifier, build_classifier
+from lymphocytosis.mil.scores import Output
 from lymphocytosis.parameters import EncoderParameters, MilParameters
 
 
@@ -27,7 +28,7 @@ class PictureClassifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: Encoder, classifier: PatientClassifier, chunk: int) -> None:
+    def __init__(self, encoder: Encoder, classifier: Classifier, chunk: int) -> None:
         """Put the parts together; pictures stay in [0, 1] until `mean` and `std` are filled.
 
         Args:
@@ -126,7 +127,7 @@ def build_picture_classifier(
     """
     with drawing_from(seed):
         built = build_encoder(encoder, image_size)
-        classifier = PatientClassifier(mil, built.dim, torch.Generator().manual_seed(seed))
+        classifier = build_classifier(mil, built.dim, seed)
     model = PictureClassifier(built, classifier, chunk)
     if encoder.weights != "random":
         own = built.model.pretrained_cfg

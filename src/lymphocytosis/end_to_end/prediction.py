@@ -9,13 +9,14 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from lymphocytosis.end_to_end.bags import Indices, PictureBags, pack_pictures
+from lymphocytosis.end_to_end.bags import PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.imaging.views import view_of
+from lymphocytosis.mil.bags import Indices
 from lymphocytosis.mil.prediction import in_order
+from lymphocytosis.mil.scores import Floats, probabilities_and_weights
 from lymphocytosis.mil.splits import fingerprint
-from lymphocytosis.mil.training import Floats, probabilities_and_weights
 from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import (
     BagImagesParameters,
@@ -28,12 +29,16 @@ from lymphocytosis.parameters import (
 
 @torch.inference_mode()
 def predict_pictures(
-    model: Any, bags: PictureBags, numbers: Indices, views: Sequence[View], fabric: Fabric
+    model: PictureClassifier,
+    bags: PictureBags,
+    numbers: Indices,
+    views: Sequence[View],
+    fabric: Fabric,
 ) -> tuple[Floats, Floats]:
     """Predict patients in eval mode, one after the other.
 
     Args:
-        model: a picture classifier, set up by `fabric`.
+        model: a picture classifier, on the device of `fabric`.
         bags: every bag.
         numbers: (m,) the patients' numbers.
         views: (v,) the views.
@@ -50,7 +55,8 @@ def predict_pictures(
         for view in views:
             seen = np.ascontiguousarray(view_of(batch.instances.numpy(), view))
             in_view = replace(batch, instances=torch.from_numpy(seen))
-            outputs.append(model(fabric.to_device(in_view)))
+            with fabric.autocast():
+                outputs.append(model(fabric.to_device(in_view)))
     return probabilities_and_weights(outputs)
 
 
@@ -133,7 +139,7 @@ def predict_patients_by_pictures(
     patient_ids = patients["patient_id"].to_numpy()
     predictions, weights = [], []
     for split, classifier in load_picture_classifiers(content, bags.images.image, splits):
-        model = fabric.setup_module(classifier)
+        model = classifier.to(fabric.device)
         probability, shares = predict_pictures(model, bags, asked[split], views, fabric)
         keys = pd.DataFrame(
             {

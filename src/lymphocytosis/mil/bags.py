@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lymphocytosis.errors import UserError
 
+Indices = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Bags:
@@ -30,16 +32,16 @@ class Bags:
     """
 
     instances: Tensor
-    first: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int64]
-    patient: npt.NDArray[np.int64]
+    first: Indices
+    size: Indices
+    patient: Indices
     view: list[str]
     clinical: Tensor
-    label: npt.NDArray[np.int64]
+    label: Indices
     image_id: npt.NDArray[np.object_]
     encoder: str
 
-    def of_patients(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def of_patients(self, numbers: Indices) -> Indices:
         """Find the bags, in all views, of some patients.
 
         Args:
@@ -50,7 +52,7 @@ class Bags:
         """
         return np.flatnonzero(np.isin(self.patient, numbers))
 
-    def rows_of(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def rows_of(self, chosen: Indices) -> Indices:
         """Find the instances of some bags.
 
         Args:
@@ -75,7 +77,7 @@ class Bags:
         return replace(self, instances=self.instances.to(device), clinical=self.clinical.to(device))
 
 
-@dataclass  # not frozen: with mixed precision, Fabric sets the fields of a copy
+@dataclass  # not frozen: Fabric sets the fields of a copy when it moves one to a device
 class Batch:
     """Bags packed for the classifier: no padding, so no bag sees another's size.
 
@@ -148,7 +150,7 @@ def _matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     return flat.reshape(-1, width)
 
 
-def pack(bags: Bags, chosen: npt.NDArray[np.int64], memory: Tensor | None = None) -> Batch:
+def pack(bags: Bags, chosen: Indices, memory: Tensor | None = None) -> Batch:
     """Pack some bags into one batch.
 
     Args:
@@ -174,3 +176,36 @@ def pack(bags: Bags, chosen: npt.NDArray[np.int64], memory: Tensor | None = None
         clinical=bags.clinical[of_patients],
         label=label,
     )
+
+
+def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
+    """Cut bags into batches; a last batch of one bag joins the one before it.
+
+    A bag may hold a single cell, and BatchNorm can't train on a single value.
+
+    Args:
+        bags: (b,) indices.
+        batch_size: bags in a batch; with 1 every bag stays alone.
+
+    Returns:
+        The batches, in order.
+    """
+    batches = np.split(bags, range(batch_size, len(bags), batch_size))
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
+
+
+def logged(clinical: Tensor, log_count: bool) -> Tensor:
+    """Take the logarithm of the lymphocyte count, where the parameters say so.
+
+    Args:
+        clinical: (p, 2) float: age in years, count in 10^9 per litre.
+        log_count: `mil.log_count`.
+
+    Returns:
+        (p, 2) float.
+    """
+    if not log_count:
+        return clinical
+    return torch.stack([clinical[:, 0], clinical[:, 1].log()], dim=1)

@@ -1,13 +1,17 @@
 """A logistic regression on pooled bags: the classifier with the fewest things to go wrong."""
 
 import numpy as np
+import pandas as pd
 import torch
+from lightning_fabric import Fabric
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator
-from lymphocytosis.mil.bags import Batch
-from lymphocytosis.mil.classifier import Output, logged
+from lymphocytosis.mil.bags import Bags, Batch, Indices, logged, pack
+from lymphocytosis.mil.scores import Output, balanced_accuracy, predict_bags
+from lymphocytosis.mil.turns import Job
 from lymphocytosis.parameters import MilParameters
 
 
@@ -65,34 +69,69 @@ class LogisticClassifier(nn.Module):
             clinical = torch.zeros_like(clinical)
         return torch.cat([pooled - self.pooled_mean, clinical], dim=1), weights
 
-    def fit(self, batch: Batch, views: int) -> None:
-        """Find the values, by scikit-learn; a patient weighs the same however many views it has.
+    def fit_clinical_scale(self, clinical: Tensor) -> None:
+        """Learn the mean and the spread of the clinical values; they become 0 and 1.
 
         Args:
-            batch: all training bags.
-            views: the number of bags of a patient.
+            clinical: (b, 2) float, age (years) and count (10^9 per litre) of the training bags.
         """
-        clinical = logged(batch.clinical, self.mil.log_count)
-        self.clinical_mean.copy_(clinical.mean(dim=0))
-        # A value that is the same for all patients tells nothing, and must not divide by zero.
-        spread = clinical.std(dim=0, correction=0)
+        values = logged(clinical, self.mil.log_count)
+        self.clinical_mean.copy_(values.mean(dim=0))
+        # A value that is the same for all patients must not divide by zero.
+        spread = values.std(dim=0, correction=0)
         self.clinical_scale.copy_(torch.where(spread > 0, spread, 1.0))
+
+    def fit(
+        self, bags: Bags, train: Indices, validation: Indices, fabric: Fabric
+    ) -> Job[pd.DataFrame]:
+        """Find the weights, by scikit-learn; the validation patients choose nothing.
+
+        A patient weighs the same however many views it has.
+
+        Args:
+            bags: every bag, on the device of `fabric`.
+            train: numbers of the training patients.
+            validation: numbers of the validation patients.
+            fabric: device.
+
+        Yields:
+            Nothing: it is one piece of work.
+
+        Returns:
+            A history of one row, with the columns of `NeuralClassifier.fit`.
+        """
+        self.to(fabric.device)
+        learned_from, scored = bags.of_patients(train), bags.of_patients(validation)
+        batch = pack(bags, learned_from)
+        self.fit_clinical_scale(batch.clinical)
         self.pooled_mean.zero_()
         features, _ = self._features(batch)
         self.pooled_mean.copy_(features[:, :-2].mean(dim=0))
         features[:, :-2] -= self.pooled_mean
-        seen = torch.ones_like(self.weight, dtype=torch.bool)
-        if len(self.weight) > 1:
+        values = features.cpu().numpy().astype(np.float64)
+        label = bags.label[bags.patient[learned_from]]
+        share = np.full(len(label), 1 / len(set(bags.view)))
+        seen = np.ones(self.weight.shape, dtype=bool)
+        if len(seen) > 1:
             seen[0, -2:] = False
             seen[1, :-2] = False
-        for row, columns in enumerate(seen.numpy()):
+        for row, columns in enumerate(seen):
             regression = LogisticRegression(
                 C=self.mil.logistic_c, class_weight="balanced", max_iter=10_000, tol=1e-6
             )
-            label = batch.label.numpy()
-            share = np.full(len(label), 1 / views)
-            regression.fit(features.numpy()[:, columns].astype(np.float64), label, share)
-            self.weight[row, torch.from_numpy(columns)] = torch.from_numpy(
-                regression.coef_[0].astype(np.float32)
-            )
+            regression.fit(values[:, columns], label, share)
+            found = torch.from_numpy(regression.coef_[0].astype(np.float32))
+            self.weight[row, torch.from_numpy(columns)] = found.to(self.weight.device)
             self.bias[row] = float(regression.intercept_[0])
+        loss = F.binary_cross_entropy_with_logits(self(batch).logits, batch.label)
+        scores = {
+            f"{part}_balanced_accuracy": balanced_accuracy(
+                bags.label[bags.patient[chosen]],
+                predict_bags(self, bags, chosen, self.mil.batch_size, fabric)[0],
+                self.mil.monitor_threshold,
+            )
+            for part, chosen in (("train", learned_from), ("validation", scored))
+        }
+        kept = {"epoch": 1, "loss": float(loss), **scores, "learning_rate": np.nan, "kept": True}
+        return pd.DataFrame([kept])
+        yield  # what makes this a job

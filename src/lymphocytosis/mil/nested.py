@@ -19,7 +19,7 @@ from lymphocytosis.compute import start_fabric
 from lymphocytosis.mil.bags import Bags
 from lymphocytosis.mil.prediction import load_suite, predict_patients
 from lymphocytosis.mil.splits import draw_splits, labelled, numbers_of
-from lymphocytosis.mil.training import train_suite
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.mil.whitening import fit_whitening, whiten
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
 from lymphocytosis.progress import Progress

@@ -11,8 +11,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lymphocytosis.errors import UserError, brief
-from lymphocytosis.mil.bags import Bags
-from lymphocytosis.mil.training import Classifier, Floats, Indices, build_classifier, predict_bags
+from lymphocytosis.mil.bags import Bags, Indices
+from lymphocytosis.mil.classifiers import Classifier, build_classifier
+from lymphocytosis.mil.scores import Floats, predict_bags
 from lymphocytosis.mil.whitening import whiten
 from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import MilParameters
@@ -152,7 +153,7 @@ def _outputs(
     bags = bags.on(fabric.device)
     for split, classifier in suite.classifiers.items():
         chosen = bags.of_patients(asked[split])
-        model = fabric.setup_module(classifier)
+        classifier.to(fabric.device)
         keys = pd.DataFrame(
             {
                 "patient_id": patients["patient_id"].to_numpy()[bags.patient[chosen]],
@@ -160,7 +161,7 @@ def _outputs(
                 "view": [bags.view[bag] for bag in chosen],
             }
         )
-        yield chosen, keys, *predict_bags(model, bags, chosen, batch_size=32)
+        yield chosen, keys, *predict_bags(classifier, bags, chosen, 32, fabric)
 
 
 def in_order(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

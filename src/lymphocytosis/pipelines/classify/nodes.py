@@ -63,7 +63,7 @@ def train_classifiers(
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.mil.bags import gather_bags
     from lymphocytosis.mil.splits import check_splits
-    from lymphocytosis.mil.training import train_suite
+    from lymphocytosis.mil.suite import train_suite
 
     check_splits(splits, patients)
     bags = gather_bags(embeddings, patients)

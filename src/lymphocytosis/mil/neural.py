@@ -1,65 +1,25 @@
-"""The patient classifier (paper, section 2.2 and figure 5)."""
+"""The neural classifier (paper, sections 2.2 and 3.2, figure 5)."""
 
 from itertools import pairwise
-from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from lymphocytosis.compute import finite_losses
 from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator, Mean, equal_weights
-from lymphocytosis.mil.bags import Batch
+from lymphocytosis.mil.bags import Bags, Batch, Indices, in_batches, logged, pack
 from lymphocytosis.mil.embedded_mean import embedded_mean
+from lymphocytosis.mil.epochs import BestEpoch, train_epoch
+from lymphocytosis.mil.layers import SeededDropout, mixed_logits
+from lymphocytosis.mil.scores import Output, balanced_accuracy, predict_bags
+from lymphocytosis.mil.turns import Job
 from lymphocytosis.parameters import MilParameters
 
-_CPU = torch.device("cpu")
 
-
-class Output(NamedTuple):
-    """What a classifier says of b bags with n instances.
-
-    Attributes:
-        logits: (b,) float; a sigmoid makes them the probability of equation 14.
-        experts: (e, b) float, the logits of the parts that were fused; none with concatenation.
-        weights: (n,) float, each instance's share in its bag.
-    """
-
-    logits: Tensor
-    experts: Tensor
-    weights: Tensor
-
-
-class SeededDropout(nn.Module):
-    """Dropout that draws from its own generator, so that no other node's draws can change it."""
-
-    def __init__(self, p: float, generator: torch.Generator) -> None:
-        """Make the layer.
-
-        Args:
-            p: share of values set to zero in train mode.
-            generator: the source of the draws; best on the device of the values.
-        """
-        super().__init__()
-        self.p = p
-        self.generator = generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop values and scale the others, in train mode; in eval mode change nothing.
-
-        Args:
-            x: any shape, float.
-
-        Returns:
-            The same shape.
-        """
-        if not self.training or self.p == 0:
-            return x
-        source = self.generator.device
-        kept = torch.rand(x.shape, generator=self.generator, device=source) >= self.p
-        return x * kept.to(x.device) / (1 - self.p)
-
-
-class PatientClassifier(nn.Module):
+class NeuralClassifier(nn.Module):
     """Special embedding, aggregator, clinical values, head (paper, figure 5: mean, concatenation).
 
     Fusions of pictures and clinical values:
@@ -77,23 +37,24 @@ class PatientClassifier(nn.Module):
         self,
         mil: MilParameters,
         in_dim: int,
-        generator: torch.Generator,
-        device: torch.device = _CPU,
+        seed: int,
+        device: torch.device,
     ) -> None:
         """Build the classifier with Xavier weights and zero biases.
 
         Args:
             mil: the block `mil` of the parameters.
             in_dim: D, the width of the instances.
-            generator: the source of weights and dropout, on the CPU.
+            seed: of weights, dropout and the order of bags.
             device: where the classifier will be trained. On a GPU dropout draws there, by the same
                 seed, so that no step waits for numbers from the CPU.
         """
         super().__init__()
-        self.log_count = mil.log_count
-        drawn_from = generator
+        self.mil = mil
+        self.seed = seed
+        generator = drawn_from = torch.Generator().manual_seed(seed)
         if device.type != "cpu":
-            drawn_from = torch.Generator(device).manual_seed(generator.initial_seed())
+            drawn_from = torch.Generator(device).manual_seed(seed)
         self.fusion = mil.fusion if mil.inputs == "both" else None
         self.special_embedding = nn.Sequential(
             nn.Linear(in_dim, mil.embedding_width),
@@ -126,7 +87,7 @@ class PatientClassifier(nn.Module):
         Args:
             clinical: (p, 2) float, the training patients' age (years) and count (10^9 per litre).
         """
-        values = logged(clinical, self.log_count)
+        values = logged(clinical, self.mil.log_count)
         low, high = values.amin(dim=0), values.amax(dim=0)
         # A value that is the same for all patients tells nothing, and must not divide by zero.
         span = torch.where(high > low, high - low, torch.ones_like(low))
@@ -143,7 +104,7 @@ class PatientClassifier(nn.Module):
             Logits, the experts' logits, the instances' weights.
         """
         pooled, weights = self._pool(batch)
-        values = logged(batch.clinical, self.log_count)
+        values = logged(batch.clinical, self.mil.log_count)
         clinical = (values - self.clinical_low) / self.clinical_span
         if self.fusion == "concatenation":
             pooled = torch.cat([pooled, clinical], dim=1)
@@ -173,33 +134,71 @@ class PatientClassifier(nn.Module):
         )
         return pooled, weights
 
+    def fit(
+        self, bags: Bags, train: Indices, validation: Indices, fabric: Fabric
+    ) -> Job[pd.DataFrame]:
+        """Train, and keep the epoch that does best on the validation patients.
 
-def mixed_logits(experts: Tensor, gate: Tensor) -> Tensor:
-    """Mix two probabilities, p = g p_1 + (1 - g) p_2, all given and returned as logits.
+        All views of a patient are bags of their own, in training and in validation. Training ends
+        before `mil.epochs` once the monitored score is 1: a later epoch is kept only if it is
+        better.
 
-    Args:
-        experts: (2, b) float, logits of p_1 and p_2.
-        gate: (b,) float, logits of g.
+        Args:
+            bags: every bag, on the device of `fabric`.
+            train: numbers of the training patients.
+            validation: numbers of the validation patients.
+            fabric: device and precision, this training's own.
 
-    Returns:
-        (b,) float. Sums of logarithms, so that no probability rounds to 0 or 1.
-    """
-    shares = F.logsigmoid(torch.stack([gate, -gate]))
-    positive = torch.logsumexp(shares + F.logsigmoid(experts), dim=0)
-    negative = torch.logsumexp(shares + F.logsigmoid(-experts), dim=0)
-    return positive - negative
+        Yields:
+            Nothing, after each epoch but the last: another training may go on.
 
+        Returns:
+            A row an epoch: epoch, loss, train_balanced_accuracy (of the predictions made while
+            training, dropout and all), validation_balanced_accuracy (after the epoch),
+            learning_rate, kept (whether it is the epoch kept).
 
-def logged(clinical: Tensor, log_count: bool) -> Tensor:
-    """Take the logarithm of the lymphocyte count, where the parameters say so.
-
-    Args:
-        clinical: (p, 2) float: age in years, count in 10^9 per litre.
-        log_count: `mil.log_count`.
-
-    Returns:
-        (p, 2) float.
-    """
-    if not log_count:
-        return clinical
-    return torch.stack([clinical[:, 0], clinical[:, 1].log()], dim=1)
+        Raises:
+            UserError: the loss is no longer a finite number.
+        """
+        mil = self.mil
+        self.fit_clinical_scale(bags.clinical[torch.from_numpy(train)])
+        self.to(fabric.device)
+        adam = torch.optim.Adam(
+            self.parameters(), lr=mil.learning_rate, weight_decay=mil.weight_decay, fused=True
+        )
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            adam, mode="max", factor=mil.scheduler.factor, patience=mil.scheduler.patience
+        )
+        optimizer = fabric.setup_optimizers(adam)
+        order = torch.Generator().manual_seed(self.seed)
+        learned_from, scored = bags.of_patients(train), bags.of_patients(validation)
+        best = BestEpoch(mil.monitor)
+        for epoch in range(1, mil.epochs + 1):
+            rate = adam.param_groups[0]["lr"]
+            shuffled = learned_from[torch.randperm(len(learned_from), generator=order).numpy()]
+            parts = in_batches(shuffled, mil.batch_size)
+            longest = max(int(bags.size[part].sum()) for part in parts)
+            memory = bags.instances.new_empty(longest, bags.instances.shape[1])
+            batches = (pack(bags, part, memory) for part in parts)
+            losses, said = train_epoch(self, optimizer, fabric, batches)
+            of_batches = finite_losses(losses, epoch, "a classifier", "mil.learning_rate")
+            probability, _ = predict_bags(self, bags, scored, mil.batch_size, fabric)
+            monitored = best.add(
+                self,
+                {
+                    "loss": float(np.average(of_batches, weights=[len(part) for part in parts])),
+                    "train_balanced_accuracy": balanced_accuracy(
+                        bags.label[bags.patient[shuffled]], said, mil.monitor_threshold
+                    ),
+                    "validation_balanced_accuracy": balanced_accuracy(
+                        bags.label[bags.patient[scored]], probability, mil.monitor_threshold
+                    ),
+                    "learning_rate": rate,
+                },
+            )
+            scheduler.step(monitored)
+            if best.score == 1:
+                break
+            if epoch < mil.epochs:
+                yield
+        return best.restore(self)

@@ -1,0 +1,99 @@
+"""Epochs of training by gradients, the same for bags of embeddings and bags of pictures."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lymphocytosis.mil.bags import Batch
+from lymphocytosis.mil.scores import Floats
+
+
+def train_epoch(
+    model: nn.Module, optimizer: Any, fabric: Fabric, batches: Iterable[Batch]
+) -> tuple[Tensor, Floats]:
+    """Take a step for each batch.
+
+    Args:
+        model: a classifier, on the device of `fabric`.
+        optimizer: of its weights, set up by `fabric`.
+        fabric: device and precision, this training's own.
+        batches: on the device; each is asked for once the step before it is done.
+
+    Returns:
+        (k,) float32 losses of the batches, on the device; and the bags' probabilities, in order.
+    """
+    model.train()
+    losses, logits = [], []
+    for batch in batches:
+        with fabric.autocast():
+            output = model(batch)
+        logits.append(output.logits.detach().float())
+        loss = F.binary_cross_entropy_with_logits(output.logits.float(), batch.label)
+        # Each expert learns by a loss of its own too; with concatenation there is none.
+        for expert in output.experts.float():
+            loss = loss + F.binary_cross_entropy_with_logits(expert, batch.label)
+        losses.append(loss.detach())
+        optimizer.zero_grad()
+        # `fabric.backward` sets a flag of the whole process, and splits train on several threads.
+        fabric.strategy.backward(loss, None)
+        optimizer.step()
+    return torch.stack(losses), torch.sigmoid(torch.cat(logits).double()).cpu().numpy()
+
+
+class BestEpoch:
+    """The history of a training, and the weights of its best epoch; of equal ones, the first."""
+
+    def __init__(self, monitor: str) -> None:
+        """Begin.
+
+        Args:
+            monitor: `mil.monitor`, the score that chooses.
+        """
+        self._monitor = monitor
+        self._rows: list[dict[str, float]] = []
+        self._state: dict[str, Tensor] = {}
+        self._epoch = 0
+        self.score = -np.inf
+
+    def add(self, model: nn.Module, scores: dict[str, float]) -> float:
+        """Add an epoch.
+
+        Args:
+            model: with its weights after the epoch.
+            scores: loss, train_balanced_accuracy, validation_balanced_accuracy, learning_rate.
+
+        Returns:
+            The epoch's monitored score.
+        """
+        self._rows.append({"epoch": len(self._rows) + 1} | scores)
+        monitored = scores["validation_balanced_accuracy"]
+        if self._monitor == "train_and_validation":
+            monitored = (scores["train_balanced_accuracy"] + monitored) / 2
+        if monitored > self.score:
+            self.score, self._epoch = monitored, len(self._rows)
+            self._state = cpu_state(model)
+        return monitored
+
+    def restore(self, model: nn.Module) -> pd.DataFrame:
+        """Give the model the weights of the best epoch.
+
+        Args:
+            model: as `add` saw it.
+
+        Returns:
+            The history, a row an epoch: epoch, what `add` was given, kept (whether it is the best).
+        """
+        model.load_state_dict(self._state)
+        table = pd.DataFrame(self._rows)
+        return table.assign(kept=table["epoch"] == self._epoch)
+
+
+def cpu_state(model: nn.Module) -> dict[str, Tensor]:
+    """Copy a model's state dict to the CPU; nothing of the model is kept alive."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,160 @@
+"""Training the classifiers of a suite of splits (paper, sections 3.2 and 3.3)."""
+
+import logging
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lymphocytosis.mil.bags import Bags
+from lymphocytosis.mil.classifiers import build_classifier
+from lymphocytosis.mil.epochs import cpu_state
+from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
+from lymphocytosis.mil.turns import Job, run_in_turns
+from lymphocytosis.mil.whitening import fit_whitening, whiten
+from lymphocytosis.parameters import MilParameters
+from lymphocytosis.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+Trained = tuple[dict[str, Any], pd.DataFrame]
+
+
+def train_suite(
+    bags: Bags,
+    patients: pd.DataFrame,
+    splits: pd.DataFrame,
+    mil: MilParameters,
+    seed: int,
+    fabric: Fabric,
+    progress: Progress,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Train one classifier for each split; after a kill, go on with those that are not finished.
+
+    On a CPU the splits are trained side by side, each on one thread: matrices of this size keep one
+    thread busier than two. So the result does not depend on the number of cores. On a GPU all
+    splits are trained at once, each in a stream of its own; the bags are there once, and only the
+    end of an epoch waits for the device.
+
+    Args:
+        bags: every bag; patients are numbered as in `patients`.
+        patients: patient_id, and others.
+        splits: split, patient_id, role.
+        mil: the block `mil` of the parameters.
+        seed: of the first split's classifier; each further one adds 1.
+        fabric: device and precision.
+        progress: where each finished classifier is kept.
+
+    Returns:
+        The classifiers as plain values: parameters, whitening (empty where the parameters ask for
+        none), and a state dict for each split; and their histories, with a column split.
+    """
+    whitening: dict[str, Tensor] = {}
+    if mil.components:
+        known = pd.Index(patients["patient_id"]).get_indexer(splits["patient_id"].unique())
+        rows = bags.rows_of(bags.of_patients(known))
+        whitening = fit_whitening(bags.instances[torch.from_numpy(rows)], mil.components)
+        bags = whiten(bags, whitening)
+    bags = bags.on(fabric.device)
+    width = bags.instances.shape[1]
+    numbers = sorted(int(split) for split in splits["split"].unique())
+
+    def train_one(place: int, split: int, own_fabric: Fabric) -> Job[Trained]:
+        if finished := finished_before(progress, split):
+            return finished
+        train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
+        classifier = build_classifier(mil, width, seed + place, fabric.device)
+        history = yield from classifier.fit(bags, train, validation, own_fabric)
+        return keep(progress, split, classifier, history)
+
+    # Fabric scales the losses of 16-mixed by what it has learned from them: to each its own.
+    jobs = [train_one(place, split, deepcopy(fabric)) for place, split in enumerate(numbers)]
+    threads = torch.get_num_threads()
+    if fabric.device.type == "cuda":
+        jobs = [_in_stream(job, fabric) for job in jobs]
+        results = run_in_turns(jobs, at_once=len(jobs))
+    else:
+        results = run_in_turns(jobs, threads, initializer=partial(torch.set_num_threads, 1))
+    trained: dict[int, Trained] = {}
+    try:
+        for place, result in tqdm(results, "splits", len(jobs), leave=False, disable=None):
+            trained[numbers[place]] = result
+    finally:
+        torch.set_num_threads(threads)
+    trained = dict(sorted(trained.items()))
+    classifiers = {
+        "kind": "classifiers",
+        "parameters": {
+            "mil": mil.model_dump(mode="json"),
+            "in_dim": width,
+            "views": list(dict.fromkeys(bags.view)),
+            "encoder": bags.encoder,
+            "splits": fingerprint(splits),
+        },
+        "whitening": whitening,
+        "state_dicts": {split: state for split, (state, _) in trained.items()},
+    }
+    histories = [history.assign(split=split) for split, (_, history) in trained.items()]
+    return classifiers, pd.concat(histories, ignore_index=True)
+
+
+def finished_before(progress: Progress, split: int) -> Trained | None:
+    """Take up what an earlier run finished.
+
+    Args:
+        progress: where it is kept.
+        split: of the classifier.
+
+    Returns:
+        The classifier's state dict and its history; None where they are not there.
+    """
+    state, history = progress.values(f"split-{split}"), progress.table(f"split-{split}")
+    if state is None or history is None:
+        return None
+    logger.info("%s, split %s: finished before", progress.title, split)
+    return state, history
+
+
+def keep(progress: Progress, split: int, classifier: nn.Module, history: pd.DataFrame) -> Trained:
+    """Keep what is finished until the run ends well.
+
+    Args:
+        progress: where it is kept.
+        split: of the classifier.
+        classifier: fitted.
+        history: of its training.
+
+    Returns:
+        The classifier's state dict, on the CPU, and its history.
+    """
+    if progress.title:  # the hundreds of suites of a nested evaluation have none
+        kept = history[history["kept"]].iloc[0]
+        logger.info(
+            "%s, split %s: validation balanced accuracy %.3f%s",
+            progress.title,
+            split,
+            kept["validation_balanced_accuracy"],
+            f", epoch {kept['epoch']} kept" if len(history) > 1 else "",
+        )
+    state = cpu_state(classifier)
+    progress.save_table(f"split-{split}", history)
+    progress.save_values(f"split-{split}", state)
+    return state, history
+
+
+def _in_stream(job: Job[Trained], fabric: Fabric) -> Job[Trained]:
+    """Give a job a stream of its own on the GPU, on whichever thread its turns are."""
+    stream = torch.cuda.Stream(fabric.device)
+    while True:
+        with torch.cuda.stream(stream):
+            try:
+                next(job)
+            except StopIteration as end:
+                result: Trained = end.value
+                return result
+        yield
