@@ -95,7 +95,7 @@ class TestOneModel:
             )
 
         monkeypatch.setattr("lymphocytosis.end_to_end.training.pack_pictures", pack)
-        told = r"loss of epoch 1, batch 2 of 3 is nan.*encoder_learning_rate"
+        told = r"loss of epoch 1, batch 2 is nan.*encoder_learning_rate"
         with pytest.raises(UserError, match=told):
             train(bags, batch_bags=4)
 
