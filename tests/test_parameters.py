@@ -276,7 +276,7 @@ class TestValues:
             ),
             (
                 {"mil.classifier": "logistic", "mil.aggregator": "attention"},
-                "mil: aggregator 'attention' has weights to learn, and classifier is 'logistic'",
+                "mil: aggregator 'attention' has weights to learn, and a logistic",
             ),
             (
                 {"mil.classifier": "logistic", "mil.fusion": "mixture"},

@@ -353,7 +353,7 @@ def test_a_bad_value_is_refused_by_its_column(name, column, value):
 def test_a_row_in_the_store_and_the_status_go_together(name, column, value):
     table = GOOD[name].copy()
     table.loc[0, column] = value
-    with refused("a row in the store where, and only where, the picture is not left out"):
+    with refused("a row in the store if and only if the picture is not left out"):
         getattr(schemas, name).validate(table)
 
 
@@ -362,7 +362,7 @@ def test_two_cells_never_share_a_row_of_the_store():
     taken = table.index[table["row"].notna()]
     table.loc[taken, "row"] = 0
     assert len(taken) > 1
-    with refused("each row of the store"):
+    with refused("a row of the store for one cell only"):
         schemas.cells.validate(table)
 
 
@@ -436,15 +436,14 @@ class TestFaults:
     def test_a_duplicate_row(self):
         table = GOOD["splits"].assign(split=1)
         assert self.told("splits", table) == [
-            "row 1: split 1, patient_id 'P1' stands in another row too",
-            "row 3: split 1, patient_id 'P1' stands in another row too",
+            "row 1: split 1, patient_id 'P1' is also in another row",
+            "row 3: split 1, patient_id 'P1' is also in another row",
         ]
 
     def test_a_rule_over_columns_once(self):
         table = GOOD["cells"].assign(status=["left_out", "left_out", "taken"])
         assert self.told("cells", table) == [
-            "row 1: is not as it must be: a row in the store where, and only where, "
-            "the picture is not left out"
+            "row 1: expected a row in the store if and only if the picture is not left out"
         ]
 
 
@@ -539,7 +538,7 @@ def test_a_copied_row_is_reported(saved, catalog):
     told = as_told(catalog, entry)
     assert "row 1: " in told
     assert "row 2: " in told
-    assert "stands in another row too" in told
+    assert "is also in another row" in told
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b'"', b"\xff\xfe\x00", b"a,b\n1\n2,3,4\n"])

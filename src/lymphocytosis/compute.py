@@ -26,7 +26,7 @@ def start_fabric(compute: ComputeParameters) -> Fabric:
         A Fabric on the CPU or on one GPU.
 
     Raises:
-        UserError: the accelerator asked for is not there.
+        UserError: the requested accelerator is missing.
     """
     has_gpu = torch.cuda.is_available()
     if compute.accelerator == "cuda" and not has_gpu:
@@ -37,10 +37,10 @@ def start_fabric(compute: ComputeParameters) -> Fabric:
 
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Let the body draw from torch's one global generator, as if it were its own.
+    """Seed torch's global generator for the body, and restore it afterwards.
 
-    Model builders draw from it, and so do dropout and drop path of some encoders. What others draw
-    is left as it was; other threads' bodies wait.
+    Model builders draw from it, and so do dropout and drop path of some encoders. Only one thread
+    is in such a body at a time.
 
     Args:
         seed: of all draws.

@@ -1,7 +1,7 @@
 """The typed, documented form of each block of `conf/base/parameters.yml`.
 
-Every block refuses keys it does not know, values of a wrong type and values that can't work,
-before any work is done. `check_parameters` turns a refusal into one readable message.
+Every block refuses unknown keys, values of the wrong type and impossible values before any work is
+done. `check_parameters` turns a refusal into one readable message.
 """
 
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ def _iso_date(value: Any) -> Any:
     return date.fromisoformat(value) if isinstance(value, str) else value
 
 
-# By itself pydantic would also take a number, as seconds since 1970.
+# Without this, pydantic would also accept a number, as seconds since 1970.
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
 
 
 class _Block(BaseModel):
-    # strict: no text for a number, no true for 1. Kedro hands a plain parameter such as the seed to
-    # a node as it stands, so what passes here must be of the right type already.
+    # strict: no text for a number, no true for 1. Kedro passes a plain parameter, such as the seed,
+    # to a node unchanged, so it must already have the right type.
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
     )
@@ -147,7 +147,7 @@ class EncoderParameters(_Block):
 
 
 class JitterParameters(_Block):
-    """How two views of a picture differ, beside flips and turns, in simclr and vicreg; 0 is not."""
+    """How two views of a picture differ in simclr and vicreg, besides flips and turns; 0 is off."""
 
     shift: float = Field(ge=0, le=0.1, description="Farthest move, as a share of the side.")
     scale: float = Field(ge=0, le=0.2, description="Enlarged or shrunk by up to this share.")
@@ -208,14 +208,17 @@ class PretextParameters(_Block):
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(ge=1, le=4096)
     learning_rate: float = Field(gt=0, le=1)
-    reduction: Literal["mean", "sum"] = Field(description="How squared errors join to a loss.")
+    reduction: Literal["mean", "sum"] = Field(description="How squared errors become one loss.")
     upright_weight: float = Field(
-        gt=0, description="How often no turn is drawn, against 1 for each of 90, 180, 270 degrees."
+        gt=0,
+        description="Weight of no turn in the draw; turns by 90, 180 and 270 degrees weigh 1 each.",
     )
     keep: Literal["last", "best"] = Field(
         description="Weights kept: of the last epoch, or of the epoch of lowest training loss."
     )
-    early_epoch: int = Field(ge=1, description="The first of the two epochs that are pictured.")
+    early_epoch: int = Field(
+        ge=1, description="The first of the two epochs whose reconstructions are drawn."
+    )
     jitter: JitterParameters
     simclr: SimclrParameters
     vicreg: VicregParameters
@@ -245,7 +248,7 @@ class SchedulerParameters(_Block):
     """When the learning rate is lowered (torch's ReduceLROnPlateau)."""
 
     factor: float = Field(gt=0, lt=1)
-    patience: int = Field(ge=0, description="Epochs without improvement that are borne.")
+    patience: int = Field(ge=0, description="Epochs without improvement before it is lowered.")
 
 
 class MilParameters(_Block):
@@ -297,8 +300,8 @@ class MilParameters(_Block):
         if self.classifier == "logistic":
             if self.aggregator not in ("mean", "mean_and_spread", "max"):
                 raise ValueError(
-                    f"aggregator {self.aggregator!r} has weights to learn, and classifier is "
-                    "'logistic', which learns none; allowed: mean, mean_and_spread, max"
+                    f"aggregator {self.aggregator!r} has weights to learn, and a "
+                    "logistic classifier learns none; allowed: mean, mean_and_spread, max"
                 )
             if self.fusion == "mixture":
                 raise ValueError(
@@ -324,22 +327,26 @@ class EvaluationParameters(_Block):
         "folder."
     )
     folds: int = Field(ge=2, le=100, description="Outer folds.")
-    repeats: int = Field(ge=1, le=100, description="How often the patients are cut into folds.")
-    seed: int = Field(ge=0, le=2**31 - 1, description="Of the folds and of what is drawn in them.")
+    repeats: int = Field(
+        ge=1, le=100, description="How often the patients are divided into folds anew."
+    )
+    seed: int = Field(
+        ge=0, le=2**31 - 1, description="Of the folds and of everything random in them."
+    )
     wanted_sensitivity: float = Field(
         gt=0, le=1, description="The share of tumoral patients that a referral should find."
     )
     pretraining: Literal["once", "each_fold"] = Field(
         description="once: the embeddings as they are, whose encoder may have seen the held-out "
         "patients' pictures (no labels), as in the paper; each_fold: the encoder is pretrained "
-        "anew without them."
+        "again without them."
     )
     resamples: int = Field(ge=100, le=100_000, description="Of the bootstrap over persons.")
     confidence: float = Field(gt=0, lt=1, description="Level of the intervals.")
 
 
 class ComputeParameters(_Block):
-    """Where the GPU nodes run (Lightning Fabric's words)."""
+    """Where the GPU nodes run, in Lightning Fabric's terms."""
 
     accelerator: Literal["auto", "cpu", "cuda"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -374,10 +381,10 @@ class SimulationParameters(_Block):
     max_cells: int = Field(ge=1, le=1_000, description="Most pictures of a patient.")
     picture_size: int = Field(ge=64, le=1024, description="Side of a picture in pixels.")
     cell_signal: float = Field(
-        ge=0, le=1, description="How far the cells tell the classes apart: 0 not at all, 1 plainly."
+        ge=0, le=1, description="How well the cells separate the classes: 0 not at all, 1 clearly."
     )
     clinical_signal: float = Field(
-        ge=0, le=1, description="How far age and count tell them apart: 0 not at all, 1 plainly."
+        ge=0, le=1, description="How well age and count separate them: 0 not at all, 1 clearly."
     )
 
     @model_validator(mode="after")
@@ -465,7 +472,7 @@ def _describe(fault: Any) -> str:
     if fault["type"] == "missing":
         return f"{key}: missing"
     message = fault["msg"].removeprefix("Value error, ")
-    # A block's own check speaks of its values itself; showing the whole block would bury it.
+    # A block's own check names its values; showing the whole block would bury them.
     if isinstance(fault["input"], Mapping):
         return f"{key}: {message}"
     return f"{key}: {message}, not {fault['input']!r}"

@@ -9,19 +9,19 @@ from pandera.errors import SchemaErrors
 
 
 def _are_integers(values: "pd.Series[Any]") -> "pd.Series[bool]":
-    """Which values are integers, or empty; none where all stand there as decimals or as text."""
+    """Which values are integers or empty; none if all are stored as decimals or as text."""
     if pd.api.types.is_integer_dtype(values.dtype):
         return pd.Series(True, index=values.index)
     whole = pd.to_numeric(values, errors="coerce") % 1 == 0
     return ~whole if whole.all() else whole | values.isna()
 
 
-# An empty value is another check's.
+# Another check reports empty values.
 _integer = pa.Check(_are_integers, error="an integer", ignore_na=False)
 _finite = pa.Check(np.isfinite, error="a finite number")
 _share = pa.Check.in_range(0, 1)
 _id = pa.Column(str, pa.Check.str_length(min_value=1))
-# Of any integer type, for a CSV does not tell; never coerced, which would round a fraction.
+# Any integer type, since a CSV has none; never coerced, which would round a fraction.
 _split = pa.Column(None, [_integer, pa.Check.ge(1)])
 _decision = pa.Column(None, [_integer, _share])
 
@@ -48,11 +48,11 @@ patients = _table(
 
 _taken = pa.Check(
     lambda table: table["row"].isna() == (table["status"] == "left_out"),
-    error="a row in the store where, and only where, the picture is not left out",
+    error="a row in the store if and only if the picture is not left out",
 )
 _row_of_one = pa.Check(
     lambda table: table["row"].isna() | ~table["row"].duplicated(),
-    error="each row of the store is one cell's",
+    error="a row of the store for one cell only",
 )
 _cell_columns = {
     "patient_id": _id,
@@ -266,16 +266,16 @@ results = _table(
 
 
 def faults_of(error: SchemaErrors) -> list[str]:
-    """Say by row and column what is wrong with a table.
+    """Describe what is wrong with a table, by row and column.
 
     Args:
-        error: what validating the whole table brought up.
+        error: from validating the whole table.
 
     Returns:
-        A text for each fault; rows are counted from 1, a header not among them.
+        A text for each fault; rows are counted from 1, without the header.
     """
     faults: dict[str, None] = {}  # a fault of a whole row is reported once for each column
-    accused: set[tuple[str, str]] = set()  # a value is told once, whatever it is to other checks
+    accused: set[tuple[str, str]] = set()  # each value is reported once
     twice: dict[str, list[str]] = {}
     for case in error.failure_cases.sort_values("index", kind="stable").to_dict("records"):
         column, check, value = case["column"], case["check"], case["failure_case"]
@@ -291,14 +291,14 @@ def faults_of(error: SchemaErrors) -> list[str]:
         elif check == "multiple_fields_uniqueness":
             twice.setdefault(where, []).append(f"{column} {value!r}")
         elif case["schema_context"] == "DataFrameSchema":
-            faults[f"{where}: is not as it must be: {check}"] = None
+            faults[f"{where}: expected {check}"] = None
         elif check == "not_nullable":
             faults[f"{where}, column {column}: is empty"] = None
         elif where:
             faults[f"{where}, column {column}: is {value!r}, expected {check}"] = None
         elif str(check).startswith("dtype") and ("", column) not in accused:
             faults[f"column {column}: has the type {value}, expected {check}"] = None
-        # Else a check that can't even be made of values of this type; the type is told above.
+        # Anything else is a check that fails on values of this type; the type is reported above.
     for where, keys in twice.items():
-        faults[f"{where}: {', '.join(keys)} stands in another row too"] = None
+        faults[f"{where}: {', '.join(keys)} is also in another row"] = None
     return list(faults)

@@ -193,7 +193,7 @@ class TestDamage:
         [
             ("status", "lost", "row 2, column status: is 'lost', expected isin"),
             ("sha256", "abc", "row 2, column sha256: is 'abc'"),
-            ("row", 0, "row 2: is not as it must be: each row of the store is one cell's"),
+            ("row", 0, "row 2: expected a row of the store for one cell only"),
             ("row", 7, "does not name the 3 pictures in their order"),
         ],
     )
