@@ -1,14 +1,14 @@
 # make demo: install, then run everything on a simulated cohort.
 # make test: install, then every check that CI makes.
 # make bench: install, then measure ratios against peers and limits.
-# make gpu: install, then run all that a GPU can tell, in at most eight minutes.
-# make torture: install, then kill 120 runs at random moments and compare what comes of them.
+# make gpu: install, then measure and check on a GPU, in at most eight minutes.
+# make torture: install, then kill 120 runs at random moments, resume them and compare their files.
 # make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-# Where a container forbids Python to keep what it compiled, every process compiles torch anew, for
-# several seconds. Empty: keep it.
+# If a container forbids Python to keep compiled modules, every process compiles torch again, which
+# takes several seconds. Empty: keep them.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: install demo test bench gpu torture fuzz format lock
@@ -50,7 +50,7 @@ format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Renew the pins; run it after a change to pyproject.toml's dependencies.
+# Renew the pins, after a change to pyproject.toml's dependencies.
 lock: install
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --all-extras --upgrade pyproject.toml -o requirements.lock
