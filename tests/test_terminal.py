@@ -88,7 +88,7 @@ def test_a_run_with_names_that_are_markup_or_commands_shows_them_as_text(
     )
     shown = done.stdout + done.stderr
     assert done.returncode == 0, shown
-    assert r"Patients P[, [red]x, \x1b[2J: GENDER is neither F nor M" in shown
+    assert r"values are neither F nor M, taken as unknown: \x1b[2J, P[, [red]x" in shown
     assert r"trainset/P[/b]1.jpg, trainset/[red]x/b]1.jpg" in shown
     assert "\x1b" not in shown
     # And where a run is refused.

@@ -99,5 +99,5 @@ class TestReport:
     def test_warns_of_one_picture_under_several_names_among_the_taken(self):
         assert self.report()["warnings"] == [
             "odd",
-            "The same picture stands under several names: trainset/P1/a.png, trainset/P2/a.png.",
+            "The same picture is there more than once: trainset/P1/a.png, trainset/P2/a.png.",
         ]

@@ -38,8 +38,10 @@ def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(tmp_path, run
 class Entry(AbstractDataset):
     """One that only knows whether it is there."""
 
-    def __init__(self, name, there):
-        self.name, self.there = name, there
+    there = frozenset()  # names of all that are
+
+    def __init__(self, name):
+        self.name = name
 
     def load(self):
         raise UserError(self.name)
@@ -48,7 +50,7 @@ class Entry(AbstractDataset):
         raise NotImplementedError
 
     def _exists(self):
-        return self.name in self.there
+        return self.name in Entry.there
 
     def _describe(self):
         return {}
@@ -71,19 +73,21 @@ def run(in_memory):
     they are asked for. It returns how many commands were run on the way.
     """
 
+    catalog = DataCatalog(
+        {
+            entry: MemoryDataset() if entry in in_memory else Entry(entry)
+            for entry in ALL.datasets()
+            if not entry.startswith("params:")
+        }
+    )
+    for entry in ALL.inputs() | {"params:runs_dir"}:
+        if entry.startswith("params:"):
+            catalog[entry] = MemoryDataset("x")
+
     def go(there, names, chosen=None, most=2):
         made = requested(names)
         pipeline = made.filter(**chosen) if chosen else made
-        catalog = DataCatalog(
-            {
-                entry: MemoryDataset() if entry in in_memory else Entry(entry, there)
-                for entry in ALL.datasets()
-                if not entry.startswith("params:")
-            }
-        )
-        for entry in ALL.inputs() | {"params:runs_dir"}:
-            if entry.startswith("params:"):
-                catalog[entry] = MemoryDataset("x")
+        Entry.there = there
         try:
             check_inputs({**RUN, "pipeline_names": names}, pipeline, catalog)
         except DatasetError as error:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lymphocytosis.errors import UserError
-from lymphocytosis.imaging.decode import decode_picture
+from lymphocytosis.imaging.decode import FAINT, decode_picture
 
 SIZE = 40
 PATH = "trainset/P1/cell.png"
@@ -283,11 +283,17 @@ class TestWhatConversionGave:
         with pytest.raises(UserError, match=r"is of one colour; image.unreadable is 'refuse'"):
             decode_picture(content, PATH, image_parameters(unreadable="refuse"))
 
-    @pytest.mark.parametrize("row", range(4))
-    def test_one_other_pixel_is_noticed_anywhere(self, image_parameters, row):
-        pixels = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
-        pixels[row, 3] = 200
-        assert decode_picture(encode(pixels), PATH, image_parameters()).reason == ""
+    @pytest.mark.parametrize(("share", "said"), [(0.0005, FAINT), (0.002, "")])
+    def test_a_few_pixels_that_are_always_bright_are_no_picture(
+        self, image_parameters, share, said
+    ):
+        pixels = np.zeros((200, 200, 3), dtype=np.uint8)
+        pixels[150, 3 : 3 + int(share * 200 * 200)] = 200
+        sides = {"source_size": 200, "crop": 200, "size": 200}
+        decoded = decode_picture(encode(pixels), PATH, image_parameters(**sides))
+        assert decoded.status == "taken"
+        assert decoded.reason.startswith(said)
+        assert bool(decoded.reason) == bool(said)
 
     @pytest.mark.parametrize(
         ("values", "said"), [(16, "uses almost none of its range: 16 of 256 values"), (17, "")]

@@ -154,10 +154,11 @@ class TestRun:
         }
         assert report["warnings"] == [
             "Patients 007, P2 share the birth date 1950-05-01 and sex, and their labels differ: "
-            "taken for a placeholder, and each patient for a person."
+            "taken for a placeholder, and each patient for a person. Their ages may be wrong."
         ]
         assert report["read"] == [
-            "clinical_annotation.csv: comma-separated text in UTF-8, decimal points",
+            "clinical_annotation.csv: comma-separated text in UTF-8, decimal points, "
+            "month first in dates with slashes (clinical.slash_dates)",
             "ages of 3 patients without a SAMPLE_DATE are completed years at 2021-03-01 "
             "(clinical.reference_date; the paper's is 2021-03-01): 70 to 70",
         ]
@@ -218,7 +219,7 @@ class TestRun:
         result = kedro(root)
         assert result.exit_code == 0
         assert pd.read_parquet(output(root, "patients.parquet"))["sex"].isna().all()
-        assert "Patients P1: GENDER is neither F nor M" in said(result.output)
+        assert "values are neither F nor M, taken as unknown: P1" in said(result.output)
 
 
 class TestLinks:
@@ -410,7 +411,7 @@ def test_the_command_itself_shows_the_message_alone(tmp_path):
     assert run.stderr.splitlines()[-3:] == [
         "Error: parameters.yml (or --params) can't be used:",
         "  - seed: Input should be a valid integer, not 'many'",
-        "  - image.corp: no such parameter",
+        "  - image.corp: no such parameter; the nearest: crop",
     ]
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from lymphocytosis.cohort.names import alike, folded, normal
-from lymphocytosis.cohort.persons import OLDEST_PLAUSIBLE_AGE, tell_persons
+from lymphocytosis.cohort.persons import tell_persons
 from lymphocytosis.cohort.pictures import PictureFile, Subset
+from lymphocytosis.cohort.plausibility import odd_values
 from lymphocytosis.cohort.values import completed_years, decimal_sign, number, parse_date
 from lymphocytosis.errors import UserError, grouped, some
 from lymphocytosis.parameters import ClinicalColumns, ClinicalLabels, ClinicalParameters
@@ -21,8 +22,6 @@ from lymphocytosis.parameters import ClinicalColumns, ClinicalLabels, ClinicalPa
 OLDEST_AGE = 120
 # 10^9 per litre. Far beyond any patient, and within what 32-bit numbers and logarithms hold.
 LOWEST_COUNT, HIGHEST_COUNT = 0.001, 100_000
-# Beyond these it is another unit: no blood has more lymphocytes, or a lymphocytosis fewer.
-LOWEST_PLAUSIBLE_COUNT, HIGHEST_PLAUSIBLE_COUNT = 0.05, 1_000
 
 Faults = dict[str, list[str]]  # by cause
 
@@ -85,9 +84,12 @@ def read_patients(
     _find_mismatches([row["patient_id"] for row in rows], set(subsets), file, faults)
     if faults:
         raise UserError(f"The cohort can't be taken: {grouped(faults)}")
-    warnings = tell_persons(rows, names.birth_date) + _warnings(rows, names)
-    reading = [f"{file}: {table.attrs.get('form', 'text')}, decimal {_DECIMAL[decimal]}"]
-    return _typed(rows), warnings, reading + _say_ages(rows, values, clinical)
+    warnings = tell_persons(rows, names.birth_date)
+    patients = _typed(rows)
+    dated = any(row["born"] for row in rows)
+    warnings += odd_values(patients, names, names.birth_date if dated else names.age)
+    form = f"{file}: {table.attrs.get('form', 'text')}"
+    return patients, warnings, _reading(rows, values, form, decimal, clinical)
 
 
 _OPTIONAL = ("birth_date", "age", "sample_date")
@@ -193,9 +195,11 @@ def _date(
     try:
         return parse_date(text, clinical.slash_dates)
     except ValueError as error:
-        slashed = "M/D/YYYY" if clinical.slash_dates == "month_first" else "D/M/YYYY"
+        slashed = {"month_first": "M/D/YYYY", "day_first": "D/M/YYYY"}
+        orders = " or ".join(f"{order} for {form}" for order, form in slashed.items())
         faults[
-            f"{column}: expected {slashed} (clinical.slash_dates), DD-MM-YYYY or YYYY-MM-DD"
+            f"{column}: expected {slashed[clinical.slash_dates]}, DD-MM-YYYY or YYYY-MM-DD "
+            f"(clinical.slash_dates: {orders})"
         ].append(f"{where}: {column} {error}")
         return None
 
@@ -241,59 +245,31 @@ def _find_mismatches(
             faults[cause] += places
 
 
-def _warnings(rows: list[dict[str, Any]], names: ClinicalColumns) -> list[str]:
-    warnings = []
-    high = [r["patient_id"] for r in rows if r["lymphocyte_count"] > HIGHEST_PLAUSIBLE_COUNT]
-    if high:
-        warnings.append(
-            f"{names.lymphocyte_count}: {len(high)} of {len(rows)} values are above "
-            f"{HIGHEST_PLAUSIBLE_COUNT}, which no patient has in 10^9 per litre; they look like "
-            f"cells per microlitre (divide these by 1000): {some(high)}."
-        )
-    low = [r["patient_id"] for r in rows if r["lymphocyte_count"] < LOWEST_PLAUSIBLE_COUNT]
-    if low:
-        warnings.append(
-            f"{names.lymphocyte_count}: {len(low)} of {len(rows)} values are below "
-            f"{LOWEST_PLAUSIBLE_COUNT}, too few for a lymphocytosis in 10^9 per litre; they look "
-            f"like 10^12 per litre (multiply these by 1000): {some(low)}."
-        )
-    old = [r for r in rows if r["age_years"] > OLDEST_PLAUSIBLE_AGE]
-    if old:
-        warnings.append(
-            f"{names.birth_date if old[0]['born'] else names.age}: {len(old)} of {len(rows)} "
-            f"patients are older than {OLDEST_PLAUSIBLE_AGE} years; it looks like a placeholder: "
-            f"{some([row['patient_id'] for row in old])}."
-        )
-    unlabelled = [r["patient_id"] for r in rows if r["subset"] == "train" and r["label"] is None]
-    if unlabelled:
-        warnings.append(
-            f"Patients {', '.join(unlabelled)} stand in trainset/ without a label: "
-            "their pictures train the encoder, and no classifier sees them."
-        )
-    unknown_sex = [row["patient_id"] for row in rows if row["sex"] is None]
-    if unknown_sex:
-        warnings.append(
-            f"Patients {', '.join(unknown_sex)}: {names.sex} is neither F nor M, taken as unknown."
-        )
-    return warnings
-
-
-def _say_ages(
-    rows: list[dict[str, Any]], values: pd.DataFrame, clinical: ClinicalParameters
+def _reading(
+    rows: list[dict[str, Any]],
+    values: pd.DataFrame,
+    form: str,
+    decimal: str,
+    clinical: ClinicalParameters,
 ) -> list[str]:
-    """Say at which day ages are, where the table gives no sample date."""
+    """Say how the table was read, and at which day ages are where it gives no sample date."""
+    form += f", decimal {_DECIMAL[decimal]}"
+    if values[["birth_date", "sample_date"]].apply(lambda c: c.str.contains("/")).any(axis=None):
+        order = clinical.slash_dates.replace("_", " ")
+        form += f", {order} in dates with slashes (clinical.slash_dates)"
+    reading = [form]
     at_reference = [
         row["age_years"]
         for row, sampled in zip(rows, values["sample_date"], strict=True)
         if row["born"] and not sampled
     ]
-    if not at_reference:
-        return []
-    return [
-        f"ages of {len(at_reference)} patients without a {clinical.columns.sample_date} are "
-        f"completed years at {clinical.reference_date} (clinical.reference_date; the paper's is "
-        f"2021-03-01): {min(at_reference)} to {max(at_reference)}"
-    ]
+    if at_reference:
+        reading.append(
+            f"ages of {len(at_reference)} patients without a {clinical.columns.sample_date} are "
+            f"completed years at {clinical.reference_date} (clinical.reference_date; the paper's "
+            f"is 2021-03-01): {min(at_reference)} to {max(at_reference)}"
+        )
+    return reading
 
 
 def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:

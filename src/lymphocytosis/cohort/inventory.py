@@ -113,6 +113,6 @@ def _copies(records: pd.DataFrame) -> list[str]:
     taken = records[records["row"].notna()]
     copies = taken[taken.duplicated("sha256", keep=False)]
     return [
-        f"The same picture stands under several names: {', '.join(same['path'])}."
+        f"The same picture is there more than once: {', '.join(same['path'])}."
         for _, same in copies.groupby("sha256")
     ]

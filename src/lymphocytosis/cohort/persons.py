@@ -52,7 +52,7 @@ def tell_persons(rows: list[dict[str, Any]], column: str) -> list[str]:
             why = " and ".join(reason for reason, holds in reasons.items() if holds)
             warnings.append(
                 f"Patients {some(ids)} share the birth date {born} and sex, and {why}: taken for a "
-                "placeholder, and each patient for a person."
+                "placeholder, and each patient for a person. Their ages may be wrong."
             )
     if not same:
         warnings.append(

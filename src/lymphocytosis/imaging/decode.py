@@ -243,11 +243,15 @@ def _mend_palette(picture: Image.Image) -> bool:
 
 
 def _span(pixels: Pixels) -> int:
-    """Greatest less smallest value, of the channel where that is most; 0 for one colour."""
+    """Range of the values of the channel that uses most, but for its odd pixels; 0: one colour."""
     # Some sixty values of green show that nearly every picture is fine, in little time.
     few = pixels[::28, ::28, 1].tobytes()
     span = max(few) - min(few)
-    return span if span >= LEAST_SPAN else int(np.ptp(pixels, axis=(0, 1)).max())
+    if span >= LEAST_SPAN or not np.ptp(pixels, axis=(0, 1)).any():
+        return span
+    # A camera may have a few pixels that are always bright or dark.
+    low, high = np.percentile(pixels, (0.1, 99.9), axis=(0, 1), method="nearest")
+    return max(1, int((high - low).max()))
 
 
 def _check_tiff(picture: TiffImageFile, content: bytes) -> None:

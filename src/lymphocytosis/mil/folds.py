@@ -9,7 +9,7 @@ from lymphocytosis.mil.splits import (
     count_persons,
     labelled,
     persons_by_class,
-    read_supplied,
+    take_supplied,
 )
 from lymphocytosis.parameters import EvaluationParameters
 
@@ -71,13 +71,7 @@ def take_supplied_folds(table: pd.DataFrame | None, patients: pd.DataFrame) -> p
             does not hold each labelled patient once; a fold leaves no two persons of a class to
             train on; two patients who may be one person stand in different folds.
     """
-    rows, faults = read_supplied(table, patients, "folds", COLUMNS, "evaluation.source")
-    if not faults:
-        rows = rows.astype({"repeat": "int64", "fold": "int64"})
-        known = labelled(patients).set_index("patient_id")
-        faults = _bad_repeats(rows, known) if len(rows) else ["it has no rows"]
-    if faults:
-        raise UserError(f"folds.csv can't be used: {listed(faults)}")
+    rows = take_supplied(table, patients, "folds", COLUMNS, "evaluation.source", _bad_repeats)
     return rows.sort_values(list(COLUMNS), kind="stable", ignore_index=True)
 
 

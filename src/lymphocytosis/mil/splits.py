@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from hashlib import sha256
 
 import numpy as np
@@ -15,6 +16,7 @@ from lymphocytosis.parameters import SplitParameters
 
 COLUMNS = ("split", "patient_id", "role")
 ROLES = ("train", "validation")
+TEXTS = ("patient_id", "role")  # columns that hold no number
 CLASSES = ("reactive", "tumoral")  # by label
 
 
@@ -225,32 +227,19 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
         UserError: no table; a column is missing; a value can't be used, its line named; a patient
             is unknown, unlabelled or twice in a split; a split's part lacks a class.
     """
-    rows, faults = read_supplied(table, patients, "splits", COLUMNS, "splits.source")
-    faults += [
-        f"line {line}: role is {role!r}; allowed: {', '.join(ROLES)}"
-        for line, role in rows["role"].items()
-        if role not in ROLES
-    ]
-    if not faults:
-        rows = rows.astype({"split": "int64"})
-        twice = rows[rows.duplicated(["split", "patient_id"])].itertuples(name=None)
-        faults = [f"line {line}: patient {p} stands twice in split {s}" for line, s, p, _ in twice]
-    if not faults:
-        label = labelled(patients).set_index("patient_id")["label"]
-        faults = _one_sided_parts(rows, label) if len(rows) else ["it has no rows"]
-    if faults:
-        raise UserError(f"splits.csv can't be used: {listed(faults)}")
+    rows = take_supplied(table, patients, "splits", COLUMNS, "splits.source", _bad_splits)
     return rows.sort_values("split", kind="stable", ignore_index=True)
 
 
-def read_supplied(
+def take_supplied(
     table: pd.DataFrame | None,
     patients: pd.DataFrame,
     name: str,
     columns: tuple[str, ...],
     parameter: str,
-) -> tuple[pd.DataFrame, list[str]]:
-    """Read what a user's own splits and folds have in common: numbers, and patients.
+    faults_of: Callable[[pd.DataFrame, pd.DataFrame], list[str]],
+) -> pd.DataFrame:
+    """Check what a user's own splits and folds have in common: numbers, patients and roles.
 
     Args:
         table: as text, the index being each row's line in the file; None where there is no file.
@@ -258,19 +247,21 @@ def read_supplied(
         name: of the table, splits or folds.
         columns: those that it must have; all but patient_id and role are numbers, from 1.
         parameter: the one that asked for the table.
+        faults_of: finds what else is wrong, given the typed rows and the labelled patients, by ID.
 
     Returns:
-        These columns as text, in their normal form; and a text for each value that can't be used.
+        These columns, typed, in the file's order.
 
     Raises:
-        UserError: no table; a column is missing or stands twice.
+        UserError: no table; a column is missing or stands twice; a value can't be used; or what
+            `faults_of` found.
     """
     if table is None:
         raise UserError(
             f"{parameter} is 'supplied', and the cohort's folder has no {name}.csv "
             f"(columns {', '.join(columns)}). Supply it, or set {parameter} to stratified."
         )
-    names = [str(column).strip() for column in table.columns]
+    names = [normal(column) for column in table.columns]
     if any(names.count(column) != 1 for column in columns):
         raise UserError(
             f"{name}.csv must have the columns {', '.join(columns)}, each once; "
@@ -278,17 +269,31 @@ def read_supplied(
         )
     rows = table.set_axis(names, axis=1)[list(columns)].map(normal)
     rows.attrs = {}
-    known = set(labelled(patients)["patient_id"])
+    known = labelled(patients).set_index("patient_id")
     faults = []
     for line, *values in rows.itertuples(name=None):
         for column, value in zip(columns, values, strict=True):
-            if column == "patient_id" and value not in known:
-                near = alike(value, known)
-                faults.append(f"line {line}: {value!r} is no labelled training patient{near}")
-            is_number = re.fullmatch("[0-9]{1,6}", value) and int(value) > 0
-            if column not in ("patient_id", "role") and not is_number:
+            if column == "patient_id":
+                if value not in known.index:
+                    near = alike(value, known.index)
+                    faults.append(f"line {line}: {value!r} is no labelled training patient{near}")
+            elif column == "role":
+                if value not in ROLES:
+                    faults.append(f"line {line}: role is {value!r}; allowed: {', '.join(ROLES)}")
+            elif not re.fullmatch("0*[1-9][0-9]{0,5}", value):
                 faults.append(f"line {line}: {column} is {value!r}; expected 1, 2, ...")
-    return rows, faults
+    if not faults:
+        rows = rows.astype({column: "int64" for column in columns if column not in TEXTS})
+        faults = faults_of(rows, known) if len(rows) else ["it has no rows"]
+    if faults:
+        raise UserError(f"{name}.csv can't be used: {listed(faults)}")
+    return rows
+
+
+def _bad_splits(rows: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    twice = rows[rows.duplicated(["split", "patient_id"])].itertuples(name=None)
+    faults = [f"line {line}: patient {p} stands twice in split {s}" for line, s, p, _ in twice]
+    return faults or _one_sided_parts(rows, known["label"])
 
 
 def _one_sided_parts(table: pd.DataFrame, label: "pd.Series[int]") -> list[str]:

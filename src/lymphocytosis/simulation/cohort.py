@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,8 +34,7 @@ from lymphocytosis.parameters import SimulationParameters
 from lymphocytosis.simulation.cells import CellTraits, StainTraits, draw_cell
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """A trait's distribution in one class.
 
     Attributes:
@@ -81,15 +81,9 @@ CELL_TRAITS = {
 MIXTURE_SPREAD = 0.35  # over patients, of the logarithm of the factor on `within`
 
 # Years, and the logarithm of 10^9 lymphocytes per litre.
-AGE = Trait(
-    reactive=Spread(mean=54.0, between=20.0),
-    tumoral=Spread(mean=76.0, between=12.0),
-    limits=(18.0, 101.0),
-)
+AGE = Trait(Spread(54.0, 20.0), Spread(76.0, 12.0), (18.0, 101.0))
 LOG_COUNT = Trait(
-    reactive=Spread(mean=1.65, between=0.30),
-    tumoral=Spread(mean=2.85, between=1.15),
-    limits=(float(np.log(2.28)), float(np.log(295.0))),
+    Spread(1.65, 0.30), Spread(2.85, 1.15), (float(np.log(2.28)), float(np.log(295.0)))
 )
 
 DRAWN_ON = date(2021, 3, 1)  # the day at which patients have the drawn age
@@ -307,12 +301,8 @@ def _value(
 
 def _blend(trait: Trait, label: int, signal: float) -> Spread:
     weight = (1 + signal) / 2 if label else (1 - signal) / 2  # of the tumoral distribution
-    reactive, tumoral = trait.reactive, trait.tumoral
-    return Spread(
-        mean=weight * tumoral.mean + (1 - weight) * reactive.mean,
-        between=weight * tumoral.between + (1 - weight) * reactive.between,
-        within=weight * tumoral.within + (1 - weight) * reactive.within,
-    )
+    both = zip(trait.tumoral, trait.reactive, strict=True)
+    return Spread(*(weight * tumoral + (1 - weight) * reactive for tumoral, reactive in both))
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:

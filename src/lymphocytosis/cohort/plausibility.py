@@ -1,0 +1,56 @@
+"""Values that are possible for their type, and not for a patient."""
+
+import pandas as pd
+
+from lymphocytosis.cohort.persons import OLDEST_PLAUSIBLE_AGE
+from lymphocytosis.errors import some
+from lymphocytosis.parameters import ClinicalColumns
+
+# 10^9 per litre. Beyond these it is another unit: no blood has more lymphocytes, or a
+# lymphocytosis fewer.
+LOWEST_PLAUSIBLE_COUNT, HIGHEST_PLAUSIBLE_COUNT = 0.05, 1_000
+
+
+def odd_values(patients: pd.DataFrame, names: ClinicalColumns, age_column: str) -> list[str]:
+    """Warn of values that look wrong, by column, with the unit that they look like.
+
+    Args:
+        patients: patient_id, subset, label, age_years, sex, lymphocyte_count.
+        names: what the table's columns are called.
+        age_column: the column that ages were taken from.
+
+    Returns:
+        Warnings in plain words.
+    """
+    found = (
+        (
+            names.lymphocyte_count,
+            patients["lymphocyte_count"] > HIGHEST_PLAUSIBLE_COUNT,
+            f"values are above {HIGHEST_PLAUSIBLE_COUNT}, which no patient has in 10^9 per litre; "
+            "they look like cells per microlitre (divide these by 1000)",
+        ),
+        (
+            names.lymphocyte_count,
+            patients["lymphocyte_count"] < LOWEST_PLAUSIBLE_COUNT,
+            f"values are below {LOWEST_PLAUSIBLE_COUNT}, too few for a lymphocytosis in 10^9 per "
+            "litre; they look like 10^12 per litre (multiply these by 1000)",
+        ),
+        (
+            age_column,
+            patients["age_years"] > OLDEST_PLAUSIBLE_AGE,
+            f"patients are older than {OLDEST_PLAUSIBLE_AGE} years; it looks like a placeholder",
+        ),
+        (
+            names.label,
+            (patients["subset"] == "train") & patients["label"].isna(),
+            "patients are in trainset/ without a label: their pictures train the encoder, and no "
+            "classifier sees them",
+        ),
+        (names.sex, patients["sex"].isna(), "values are neither F nor M, taken as unknown"),
+    )
+    ids = patients["patient_id"]
+    return [
+        f"{column}: {odd.sum()} of {len(patients)} {what}: {some(list(ids[odd]))}."
+        for column, odd, what in found
+        if odd.any()
+    ]
