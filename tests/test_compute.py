@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lymphocytosis.compute import start_fabric
+from lymphocytosis.compute import finite_losses, start_fabric
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters
 
@@ -20,6 +20,25 @@ def test_without_a_gpu_the_cpu_is_used_unless_a_gpu_is_asked_for(monkeypatch, ac
             start_fabric(compute(accelerator))
     else:
         assert start_fabric(compute(accelerator)).device == torch.device("cpu")
+
+
+def test_a_cpu_says_that_it_takes_bf16_for_16_mixed(caplog):
+    asked = compute("cpu").model_copy(update={"precision": "16-mixed"})
+    with start_fabric(asked).autocast():
+        assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype == torch.bfloat16
+    assert "16-mixed" in caplog.text
+    assert "bf16-mixed" in caplog.text
+
+
+class TestFiniteLosses:
+    def test_finite_ones_are_given_back(self):
+        losses = torch.tensor([0.5, 0.25])
+        assert finite_losses(losses, 1, "a model", "the.rate").tolist() == [0.5, 0.25]
+
+    def test_the_first_that_is_no_number_is_named(self):
+        losses = torch.tensor([0.5, torch.inf, torch.nan])
+        with pytest.raises(UserError, match=r"a model .*epoch 3, batch 2 is inf. Lower the\.rate"):
+            finite_losses(losses, 3, "a model", "the.rate")
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """Where the GPU nodes run, what they draw, and whether their losses are numbers."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
@@ -13,6 +14,8 @@ from torch import Tensor
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters
 
+logger = logging.getLogger(__name__)
+
 _GLOBAL_GENERATOR = RLock()
 
 
@@ -23,7 +26,7 @@ def start_fabric(compute: ComputeParameters) -> Fabric:
         compute: the block `compute` of the parameters.
 
     Returns:
-        A Fabric on the CPU or on one GPU.
+        A Fabric on the CPU or on one GPU. On a CPU bf16-mixed stands for 16-mixed, with a warning.
 
     Raises:
         UserError: the requested accelerator is missing.
@@ -32,7 +35,11 @@ def start_fabric(compute: ComputeParameters) -> Fabric:
     if compute.accelerator == "cuda" and not has_gpu:
         raise UserError("compute.accelerator is 'cuda', and torch sees no GPU. Use auto or cpu.")
     accelerator = "cuda" if has_gpu and compute.accelerator != "cpu" else "cpu"
-    return Fabric(accelerator=accelerator, devices=1, precision=compute.precision)
+    precision = compute.precision
+    if accelerator == "cpu" and precision == "16-mixed":
+        precision = "bf16-mixed"
+        logger.warning("compute.precision is 16-mixed, which a CPU can't do: it uses bf16-mixed.")
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)
 
 
 @contextmanager

@@ -26,8 +26,8 @@ TEST = decisions(T1=0, T2=1, T3=1)
 OUT_OF_FOLD = decisions(P1=0, P2=1, P3=1)
 
 
-def row(test_labels):
-    table = tabulate(patients(test_labels), {"large AVG": TEST}, {"large AVG": OUT_OF_FOLD})
+def row(test_labels, chosen=True):
+    table = tabulate(patients(test_labels), {"large AVG": TEST}, {"large AVG": OUT_OF_FOLD}, chosen)
     assert len(table) == 1
     return table.iloc[0]
 
@@ -64,6 +64,13 @@ def test_out_of_fold_figures_say_whom_they_cover_and_that_they_flatter(test_labe
     assert scored["out_of_fold_balanced_accuracy"] == 0.75
     assert (scored["out_of_fold_reactive"], scored["out_of_fold_tumoral"]) == (2, 1)
     assert "flatter" in scored["note"]
+
+
+@pytest.mark.parametrize("test_labels", [[0, 0, 1], [1, 1, None], [None, None, None]])
+def test_where_nothing_was_chosen_the_figures_do_not_flatter(test_labels):
+    note = row(test_labels, chosen=False)["note"]
+    assert "only by models that did not train on it" in note
+    assert not {"flatter", "chosen", "checkpoints"} & set(note.replace(",", "").split())
 
 
 def test_the_score_is_scikit_learns():
@@ -108,6 +115,7 @@ def test_the_description_shows_every_method_and_missing_scores_as_a_dash():
         patients([None, None, None]),
         {"small AVG": TEST, "bag-images SA (as_printed)": TEST},
         {"small AVG": OUT_OF_FOLD, "bag-images SA (as_printed)": OUT_OF_FOLD},
+        chosen=True,
     )
     *lines, note = describe(table).splitlines()
     assert lines[1] == "test patients: 0 reactive, 0 tumoral"

@@ -351,6 +351,30 @@ class TestSuite:
         second = history[history["split"] == 2].drop(columns="split").reset_index(drop=True)
         assert second.equals(alone_history)
 
+    @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+    @pytest.mark.parametrize("kind", ["neural", "logistic"])
+    def test_at_every_precision_threads_change_nothing(self, cohort, mil, kind, precision):
+        patients, table = cohort(n=48, signal=0.4)
+        bags = gather_bags(table, patients)
+        ids = patients["patient_id"]
+        splits = pd.concat(
+            pd.DataFrame({"split": s, "patient_id": ids, "role": role})
+            for s in range(1, 7)
+            for role in [np.where(np.arange(48) // 2 % 6 == s - 1, "validation", "train")]
+        )
+        fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+        settings = mil(classifier=kind, epochs=6, dropout=0.3)
+        trained = []
+        threads = torch.get_num_threads()
+        for at_once in (1, 4):
+            torch.set_num_threads(at_once)
+            trained.append(train_suite(bags, patients, splits, settings, 0, fabric, Progress(None)))
+        torch.set_num_threads(threads)
+        (alone, history), (together, history_together) = trained
+        assert history.equals(history_together)
+        for split, state in alone["state_dicts"].items():
+            assert all(torch.equal(together["state_dicts"][split][k], v) for k, v in state.items())
+
     @pytest.mark.parametrize("parts_done", [1, 2, 3])
     @pytest.mark.parametrize("classifier", ["neural", "logistic"])
     def test_after_a_kill_it_is_the_same_to_the_bit(

@@ -7,10 +7,8 @@ import pandas as pd
 # By label. What is scored, and its name.
 CLASSES = ("reactive", "tumoral")
 SCORED = {"test": "test patients", "out_of_fold": "out of fold"}
-FLATTERS = (
-    "each labelled patient scored only by models that did not train on it; "
-    "their checkpoints were chosen on these very patients, so these figures flatter"
-)
+APART = "out of fold: each labelled patient scored only by models that did not train on it"
+FLATTERS = "their checkpoints were chosen on these very patients, so these figures flatter"
 
 
 def score(decisions: pd.DataFrame, label: "pd.Series[int]") -> dict[str, float | int | None]:
@@ -72,6 +70,7 @@ def tabulate(
     patients: pd.DataFrame,
     test: dict[str, pd.DataFrame],
     out_of_fold: dict[str, pd.DataFrame],
+    chosen: bool,
 ) -> pd.DataFrame:
     """Make the results table.
 
@@ -80,6 +79,7 @@ def tabulate(
         test: each method's decisions for the test patients.
         out_of_fold: each method's decisions for labelled patients, from models that did not train
             on them.
+        chosen: whether the out-of-fold patients chose the models' checkpoints.
 
     Returns:
         A row a method: method; test_patients; of test patients with a label, and of out_of_fold
@@ -95,7 +95,7 @@ def tabulate(
                 "method": method,
                 "test_patients": len(decisions),
                 **{f"{on}_{name}": v for on, of in scores.items() for name, v in of.items()},
-                "note": _note(scores["test"]),
+                "note": _note(scores["test"], chosen),
             }
         )
     figures = [f"{on}_{name}" for on in SCORED for name in ("balanced_accuracy", "low", "high")]
@@ -124,9 +124,10 @@ def describe(results: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _note(test: dict[str, float | int | None]) -> str:
+def _note(test: dict[str, float | int | None], chosen: bool) -> str:
+    out_of_fold = f"{APART}; {FLATTERS}" if chosen else APART
     if test["balanced_accuracy"] is not None:
-        return f"out of fold: {FLATTERS}"
+        return out_of_fold
     if test["reactive"] or test["tumoral"]:
-        return f"test labels are of one class only; out of fold: {FLATTERS}"
-    return f"test patients have no labels; out of fold: {FLATTERS}"
+        return f"test labels are of one class only; {out_of_fold}"
+    return f"test patients have no labels; {out_of_fold}"

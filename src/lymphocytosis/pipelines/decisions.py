@@ -64,7 +64,8 @@ def tabulate_results(
         ensemble: the block `ensemble` of the parameters.
         titles: of the kinds of models.
         tables: by their names in the catalog: for each kind of model the test patients' decisions
-            by each rule, and the predictions of labelled patients by models not trained on them.
+            by each rule, the predictions of labelled patients by models not trained on them, and
+            the history of the models' training.
 
     Returns:
         A row a method, in the paper's order.
@@ -79,7 +80,9 @@ def tabulate_results(
             test[method] = tables[f"{models}_{name}"]
             statistics = summarise(tables[f"{models}_out_of_fold"])
             out_of_fold[method] = rule.decide(statistics, ensemble)
-    results = tabulate(patients, test, out_of_fold)
+    # Of a single epoch there is nothing to choose.
+    chosen = any(tables[f"{models}_history"]["epoch"].max() > 1 for models in titles)
+    results = tabulate(patients, test, out_of_fold, chosen)
     logger.info("results\n%s", describe(results))
     return results
 
@@ -128,7 +131,9 @@ def compare(titles: Mapping[str, str], outputs: str) -> Node:
     Returns:
         The node.
     """
-    tables = [f"{models}_{name}" for models in titles for name in (*RULES, "out_of_fold")]
+    tables = [
+        f"{models}_{name}" for models in titles for name in (*RULES, "out_of_fold", "history")
+    ]
     return node(
         bind(tabulate_results, titles=titles),
         inputs={"patients": "patients", "ensemble": "params:ensemble", **{t: t for t in tables}},

@@ -81,16 +81,30 @@ def train_classifiers(
 
 
 def plot_history(history: pd.DataFrame) -> Figure:
-    """Draw each classifier's loss and balanced accuracies; a dot marks the epoch kept.
+    """Draw each classifier's loss and balanced accuracies.
 
     Args:
         history: split, epoch, loss, balanced accuracies, kept.
 
     Returns:
-        The figure, a row a split.
+        The figure: a row a split, where a dot marks the epoch kept; or, where nothing was trained
+        for more than one epoch, one row for all splits.
     """
     from matplotlib.figure import Figure
 
+    if history["epoch"].max() == 1:
+        figure = Figure(figsize=(9, 3), layout="constrained")
+        loss_axis, score_axis = figure.subplots(1, 2)
+        split = history["split"].astype(str)
+        loss_axis.plot(split, history["loss"], "o", color="C0")
+        loss_axis.set(ylabel="loss", ylim=(0, 1.1 * history["loss"].max()))
+        for part, style in (("train", "s"), ("validation", "o")):
+            score_axis.plot(split, history[f"{part}_balanced_accuracy"], style, label=part)
+        score_axis.set(ylabel="balanced accuracy", ylim=(0, 1.05))
+        score_axis.legend(loc="lower right")
+        for axis in (loss_axis, score_axis):
+            axis.set_xlabel("split")
+        return figure
     splits = history.groupby("split")
     figure = Figure(figsize=(9, 2.1 * len(splits)), layout="constrained")
     axes = figure.subplots(len(splits), 2, squeeze=False, sharex=True)
