@@ -95,11 +95,11 @@ def plot_history(history: pd.DataFrame) -> Figure:
     if history["epoch"].max() == 1:
         figure = Figure(figsize=(9, 3), layout="constrained")
         loss_axis, score_axis = figure.subplots(1, 2)
-        split = history["split"].astype(str)
-        loss_axis.plot(split, history["loss"], "o", color="C0")
+        names = history["split"].astype(str)
+        loss_axis.plot(names, history["loss"], "o", color="C0")
         loss_axis.set(ylabel="loss", ylim=(0, 1.1 * history["loss"].max()))
         for part, style in (("train", "s"), ("validation", "o")):
-            score_axis.plot(split, history[f"{part}_balanced_accuracy"], style, label=part)
+            score_axis.plot(names, history[f"{part}_balanced_accuracy"], style, label=part)
         score_axis.set(ylabel="balanced accuracy", ylim=(0, 1.05))
         score_axis.legend(loc="lower right")
         for axis in (loss_axis, score_axis):
