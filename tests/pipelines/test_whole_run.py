@@ -230,6 +230,25 @@ class TestOnePipelineAlone:
         with pytest.raises(click.ClickException, match=r"image\.crop = 48.*has 64"):
             run(tmp_path, ["embed"], **places)
 
+    @pytest.mark.parametrize(
+        ("name", "changes", "told"),
+        [
+            (
+                "ensemble",
+                {"mil": {"aggregator": "max"}},
+                r"mil\.aggregator is 'max' ",
+            ),
+            ("embed", {"encoder": {"name": "resnet18"}}, r"encoder\.name is 'resnet18' "),
+        ],
+    )
+    def test_what_a_loaded_model_contradicts_is_refused(self, finished, name, changes, told):
+        folder, _ = finished
+        before = digests(folder)
+        changed = {block: {**TINY[block], **values} for block, values in changes.items()}
+        with pytest.raises(click.ClickException, match=told):
+            run(folder, [name], **changed)
+        assert digests(folder) == before
+
 
 class TestEnvironments:
     def test_without_test_labels_the_table_says_so(self, tmp_path):

@@ -15,6 +15,7 @@ from kedro.pipeline import Pipeline
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
 from lymphocytosis.hooks.inputs import check_encoder, check_inputs
+from lymphocytosis.hooks.models import check_models
 from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters, without_effect
 from lymphocytosis.hooks.refusals import plainly, refusal
@@ -54,15 +55,18 @@ class ProjectHooks(threading.local):
                 check_encoder(whole, self.parameters)
         except (UserError, DatasetError) as error:
             raise refusal(plainly(error, catalog) or str(error)) from error
-        if idle := sorted(without_effect(run_params["runtime_params"] or {}, whole)):
-            logger.warning(
-                "--params: no node of this run reads %s: without effect.", ", ".join(idle)
-            )
         if hasattr(self, "lock"):
             self.lock.release()  # a notebook's run that was interrupted does not keep out the next
         self.lock = lock_workspace(Path(self.parameters.workspace))
         try:
             fix_versions(run_params, whole, catalog)
+            compared = check_models(whole, catalog, self.parameters)
+            idle = set(without_effect(run_params["runtime_params"] or {}, whole)) - compared
+            if idle:
+                logger.warning(
+                    "--params: no node of this run reads %s: without effect.",
+                    ", ".join(sorted(idle)),
+                )
             if demo:
                 draw_cohort(run_params, catalog)
         except Exception as error:
