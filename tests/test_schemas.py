@@ -102,6 +102,9 @@ def good_tables():
                 "threshold": [0.5, 0.5],
             }
         ),
+        "control_tests": pd.DataFrame(
+            {"control": ["bag size"], "found": ["AUC 0.5"], "p": [1.0], "least_p": [0.001]}
+        ),
         "classifier_predictions": pd.DataFrame(
             {
                 "size": ["large", "small"],
@@ -214,6 +217,8 @@ BAD_VALUES = [
     ("cell_weights", "weight", 1.1),
     ("evaluation_folds", "fold", 0),
     ("control_predictions", "threshold", -0.1),
+    ("control_tests", "p", 1.5),
+    ("control_tests", "least_p", float("nan")),
     ("classifier_predictions", "role", "outer"),
     ("classifier_predictions", "size", "middle"),
     ("chosen_predictions", "size", "large"),

@@ -154,6 +154,16 @@ control_predictions = _table(
     unique=["method", "repeat", "patient_id"],
 )
 
+control_tests = _table(
+    {
+        "control": _id,
+        "found": _id,
+        "p": pa.Column(float, _share),
+        "least_p": pa.Column(float, _share),
+    },
+    unique=["control"],
+)
+
 _single_predictions = {
     "system": _id,
     "repeat": _split,

@@ -7,54 +7,12 @@ from lymphocytosis import schemas
 from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.evidence import (
     calibration_error,
-    describe_evaluation,
     measure,
-    outline,
     resample_persons,
-    warn,
     weighted_auc,
 )
 
 ENSEMBLE = "large, pictures + clinical"
-SHUFFLED = "large, shuffled labels"
-
-
-def nested(signals, n=40, repeats=3, seed=0):
-    """Made-up predictions: the higher a method's signal, the better it is."""
-    rng = np.random.default_rng(seed)
-    label = np.arange(n) % 2
-    tables = []
-    for method, signal in signals.items():
-        for repeat in range(1, repeats + 1):
-            logit = signal * (2 * label - 1) + rng.normal(size=n)
-            probability = 1 / (1 + np.exp(-logit))
-            ensemble = "," in method and method != CLINICAL
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "method": method, "repeat": repeat, "fold": np.arange(n) % 5 + 1,
-                        "patient_id": [f"P{i:02d}" for i in range(n)],
-                        "person": [f"P{i - i % 2 * (i < 4):02d}" for i in range(n)],
-                        "label": label, "probability": probability, "threshold": 0.3,
-                        "decision": probability >= 0.5, "referral": probability >= 0.3,
-                        "sa_corrected": (probability >= 0.6) if ensemble else None,
-                        "sa_as_printed": (probability >= 0.4) if ensemble else None,
-                    }
-                )
-            )  # fmt: skip
-    types = dict.fromkeys(["label", "decision", "referral"], "int8")
-    table = pd.concat(tables, ignore_index=True)
-    return table.astype(types | dict.fromkeys(["sa_corrected", "sa_as_printed"], "Int8"))
-
-
-@pytest.fixture(scope="module")
-def predictions():
-    return nested({CLINICAL: 0.8, "bag size": 0.0, ENSEMBLE: 2.0, SHUFFLED: 0.0})
-
-
-@pytest.fixture(scope="module")
-def table(predictions):
-    return measure(predictions, resamples=300, confidence=0.9, seed=1)
 
 
 def cell(table, method, rule, metric):
@@ -103,7 +61,7 @@ class TestScores:
     def test_methods_without_an_ensemble_have_no_sa(self, table):
         assert set(table.loc[table["method"] == CLINICAL, "rule"].dropna()) == {"AVG", "referral"}
 
-    def test_one_repeat_has_no_spread(self):
+    def test_one_repeat_has_no_spread(self, nested):
         table = measure(nested({CLINICAL: 1.0}, repeats=1), 100, 0.95, 0)
         assert table["spread"].isna().all()
 
@@ -190,58 +148,3 @@ class TestCalibrationError:
         probability = np.repeat([[0.0, 0.5, 1.0, 0.5, 1.0]], 2, axis=1)
         label = np.array([0, 0, 0, 1, 1, 1, 0, 1, 1, 1])
         assert calibration_error(probability, label, np.ones((1, 10)))[0, 0] == 0
-
-
-class TestWarnings:
-    def test_a_sound_evaluation_has_none(self):
-        sound = nested({CLINICAL: 0.3, "bag size": 0.0, ENSEMBLE: 2.5, SHUFFLED: 0.0}, n=120)
-        assert warn(measure(sound, 300, 0.95, 0)) == []
-
-    def test_pictures_that_add_nothing(self):
-        (said,) = warn(measure(nested({CLINICAL: 1.5, ENSEMBLE: 1.5}), 300, 0.95, 0))
-        assert "pictures add nothing that could be shown" in said
-        assert ENSEMBLE in said
-
-    @pytest.mark.parametrize(
-        ("method", "word"),
-        [
-            ("bag size", "number of pictures"),
-            ("date format", "birth date"),
-            ("row order", "order of rows"),
-            (SHUFFLED, "shuffled labels"),
-        ],
-    )
-    def test_what_should_tell_nothing_and_does(self, method, word):
-        leaking = nested({CLINICAL: 0.2, ENSEMBLE: 3.0, method: 1.5}, n=80)
-        (said,) = warn(measure(leaking, 300, 0.95, 0))
-        assert word in said
-        assert "AUC" in said
-
-    def test_a_lucky_shuffle_is_no_leak(self):
-        table = measure(nested({CLINICAL: 0.2, ENSEMBLE: 3.0, SHUFFLED: 0.5}, n=80), 300, 0.95, 0)
-        assert len(warn(table)) == 1
-        of_shuffled = table["method"] == SHUFFLED
-        # Two standard errors of the mean over repeats reach chance.
-        half = (table["value"] - 0.5) / 2 * np.sqrt(table["repeats"])
-        for times, warnings in ((0.99, 1), (1.01, 0)):
-            table.loc[of_shuffled, "spread"] = times * half[of_shuffled]
-            assert len(warn(table)) == warnings
-
-
-class TestWords:
-    def test_every_method_and_rule_has_its_rows(self, table):
-        text = describe_evaluation(table, ["Look out."], "The encoder is frozen.")
-        assert text.startswith("- **Look out.**")
-        assert "The encoder is frozen." in text
-        scores, referrals, differences = (part for part in text.split("\n\n") if "| ---" in part)
-        assert scores.count("\n") == 2 + 2 + 2 * 3 - 1  # two without an ensemble, two with three
-        assert referrals.count("\n") == 2 + 4 - 1
-        assert CLINICAL not in differences
-        value = cell(table, ENSEMBLE, "AVG", "balanced_accuracy")
-        shown = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-        assert f"| {ENSEMBLE} | AVG | {shown} +- {value['spread']:.3f} |" in scores
-
-    def test_the_outline_has_a_line_a_method(self, table):
-        lines = outline(table).splitlines()
-        assert len(lines) == 1 + table["method"].nunique()
-        assert f"{cell(table, ENSEMBLE, None, 'auc')['value']:.3f}" in lines[3]

@@ -15,7 +15,12 @@ from PIL import Image
 
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.errors import UserError
-from lymphocytosis.imaging.store import CellImages, decode_pictures, warn_of_pictures
+from lymphocytosis.imaging.store import (
+    CellImages,
+    decode_pictures,
+    picture_traces,
+    warn_of_pictures,
+)
 
 SIZE = 40
 
@@ -136,6 +141,37 @@ class TestDecodePictures:
 
     def test_no_files_give_no_pictures(self, image_parameters):
         assert list(decode_pictures([], image_parameters())) == []
+
+
+def picture_file(form, size, mode="RGB"):
+    noise = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(file, form)
+    return file.getvalue()
+
+
+class TestTraces:
+    def test_format_size_and_conversions_of_each_patients_pictures(self, image_parameters):
+        files = [
+            file_of("a.png", picture_file("PNG", SIZE), "P1"),
+            file_of("b.JPG", picture_file("JPEG", SIZE), "P1"),
+            file_of("c.jpeg", picture_file("JPEG", 2 * SIZE), "P2"),
+            file_of("d.png", picture_file("PNG", SIZE, "L"), "P2"),
+            file_of("e.bmp", b"no picture", "P2"),
+        ]
+        image = image_parameters()
+        rows = [
+            {**item.record, "row": None if item.pixels is None else row}
+            for row, item in enumerate(decode_pictures(files, image))
+        ]
+        images = np.zeros((4, SIZE, SIZE, 3), dtype=np.uint8).view(CellImages)
+        images.records, images.image = pd.DataFrame(rows), image
+        traces = picture_traces(images).set_index("patient_id")
+        assert list(traces["format_png"]) == [0.5, 0.5]
+        assert list(traces["format_jpeg"]) == [0.5, 0.5]
+        assert "format_bmp" not in traces
+        assert list(traces["picture_pixels"]) == [SIZE**2, (4 * SIZE**2 + SIZE**2) / 2]
+        assert list(traces["converted_share"]) == [0, 1]
 
 
 class TestWarnings:

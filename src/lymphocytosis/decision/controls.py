@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from lymphocytosis.decision.leaks import ROW_ORDER, judge_traces
 from lymphocytosis.decision.thresholds import threshold_for_sensitivity
 
 # The baseline that pictures have to beat.
@@ -17,23 +19,29 @@ def predict_controls(
     wanted_sensitivity: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Predict held-out patients from clinical values, bag size, date format and row order.
+    """Predict held-out patients from clinical values and from each trace that is no medicine.
 
     Args:
         patients: patient_id, person, label, age_years, lymphocyte_count, cell_count, and others.
-        traces: patient_id, date_format, row_order, as `table_traces` returns them.
+        traces: of the table and of the pictures: patient_id, date_format, row_order,
+            picture_pixels, converted_share and a column `format_{name}` for each file format.
         folds: repeat, fold, patient_id: who is held out when.
         wanted_sensitivity: of the threshold that is chosen on the patients trained on.
         seed: of the inner folds.
 
     Returns:
-        method, repeat, fold, patient_id, probability, threshold.
+        method, repeat, fold, patient_id, probability, threshold. A trace that is the same for all
+        patients is no method.
     """
-    import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
-    known = patients[patients["patient_id"].isin(folds["patient_id"])].merge(traces, "left")
-    known = known.assign(log_count=np.log(known["lymphocyte_count"])).set_index("patient_id")
+    known = _known(patients, traces, folds)
+    known = known.assign(log_count=np.log(known["lymphocyte_count"]))
+    differing = {
+        control: columns
+        for control, columns in _traces(known).items()
+        if known[columns].nunique().max() > 1
+    }
     tables = []
     for (repeat, fold), held_out in folds.groupby(["repeat", "fold"])["patient_id"]:
         train, test = known.drop(held_out), known.loc[held_out]
@@ -42,7 +50,7 @@ def predict_controls(
         persons = train.groupby(label)["person"].nunique().min()
         inner = StratifiedGroupKFold(min(5, persons), shuffle=True, random_state=seed)
         parts = list(inner.split(label, label, train["person"]))
-        for method, (columns, model) in _methods(seed).items():
+        for method, (columns, model) in _methods(differing, len(train), seed).items():
             values = train[columns].to_numpy(dtype=float)
             unseen = np.empty(len(label))
             for seen, left_out in parts:
@@ -64,6 +72,45 @@ def predict_controls(
     return pd.concat(tables, ignore_index=True)
 
 
+def judge_controls(
+    patients: pd.DataFrame, traces: pd.DataFrame, folds: pd.DataFrame, seed: int
+) -> pd.DataFrame:
+    """Test whether bag size and each trace tell the label; see `judge_traces`.
+
+    Args:
+        patients: as `predict_controls` takes them.
+        traces: likewise.
+        folds: patient_id, and others: who takes part, the first patient of each person.
+        seed: of the permutations.
+
+    Returns:
+        control, found, p, least_p.
+    """
+    known = _known(patients, traces, folds).drop_duplicates("person")
+    values = {
+        control: {name.removeprefix("format_"): known[name].to_numpy(dtype=float) for name in names}
+        for control, names in _traces(known).items()
+    }
+    return judge_traces(known["label"].to_numpy(dtype=np.int64), values, seed)
+
+
+def _known(patients: pd.DataFrame, traces: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+    taking_part = patients[patients["patient_id"].isin(folds["patient_id"])]
+    return taking_part.merge(traces, "left").set_index("patient_id")
+
+
+def _traces(known: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns of each control that should tell nothing."""
+    return {
+        "bag size": ["cell_count"],
+        "date format": ["date_format"],
+        ROW_ORDER: ["row_order"],
+        "picture format": [name for name in known.columns if name.startswith("format_")],
+        "picture size": ["picture_pixels"],
+        "converted pictures": ["converted_share"],
+    }
+
+
 def _predict(model: Any, values: Any, label: Any, asked: Any) -> Any:
     from sklearn.base import clone
     from sklearn.utils.class_weight import compute_sample_weight
@@ -73,7 +120,9 @@ def _predict(model: Any, values: Any, label: Any, asked: Any) -> Any:
     return clone(model).fit(values, label, **weights).predict_proba(asked)[:, 1]
 
 
-def _methods(seed: int) -> dict[str, tuple[list[str], Any]]:
+def _methods(
+    traces: dict[str, list[str]], patients: int, seed: int
+) -> dict[str, tuple[list[str], Any]]:
     """The columns and the model of each control."""
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
@@ -81,16 +130,19 @@ def _methods(seed: int) -> dict[str, tuple[list[str], Any]]:
     from sklearn.preprocessing import StandardScaler
 
     line = Pipeline([("scale", StandardScaler()), ("model", LogisticRegression())])
-    # Shallow trees and large leaves: made for a hundred patients, not for thousands.
+    # Shallow trees and large leaves: made for a hundred patients, not for thousands. Of twelve
+    # patients a leaf of eight would be all.
     boosting = GradientBoostingClassifier(
-        n_estimators=60, max_depth=2, min_samples_leaf=8, random_state=seed
+        n_estimators=60,
+        max_depth=2,
+        min_samples_leaf=max(1, min(8, patients // 8)),
+        random_state=seed,
     )
     trees = Pipeline([("model", boosting)])
-    return {
-        CLINICAL: (["log_count", "age_years"], line),
-        "clinical, gradient boosting": (["log_count", "age_years"], trees),
-        "bag size": (["cell_count"], line),
-        "date format": (["date_format"], line),
-        # Blocks of rows of one class are no straight line.
-        "row order": (["row_order"], trees),
+    clinical = ["log_count", "age_years"]
+    methods = {CLINICAL: (clinical, line), "clinical, gradient boosting": (clinical, trees)}
+    # Blocks of rows of one class are no straight line.
+    return methods | {
+        control: (columns, trees if control == ROW_ORDER else line)
+        for control, columns in traces.items()
     }

@@ -5,15 +5,15 @@ averaged over repeats. Intervals come from a bootstrap over persons, the same re
 methods, so that a difference between two methods is a paired one.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from lymphocytosis.decision.controls import CLINICAL
+from lymphocytosis.decision.rules import decide_by_sa, summarise
+from lymphocytosis.decision.thresholds import threshold_for_sensitivity
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,6 +46,67 @@ class Method:
 
     probability: Floats
     decisions: dict[str, Floats]
+
+
+def join_predictions(
+    control_predictions: pd.DataFrame,
+    classifier_predictions: pd.DataFrame,
+    patients: pd.DataFrame,
+    wanted_sensitivity: float,
+) -> pd.DataFrame:
+    """Bring every method to one row for each repeat and patient.
+
+    Args:
+        control_predictions: as `predict_controls` returns them.
+        classifier_predictions: size, system, repeat, fold, role, patient_id, split, view,
+            probability.
+        patients: patient_id, person, label, and others.
+        wanted_sensitivity: of the threshold of a referral.
+
+    Returns:
+        method, repeat, fold, patient_id, person, label, probability, threshold (for a referral),
+        decision (at 0.5), referral, sa_corrected and sa_as_printed (null for controls).
+    """
+    label = patients.set_index("patient_id")["label"]
+    tables = [control_predictions]
+    keys = ["size", "system", "repeat", "fold"]
+    for (size, system, repeat, fold), rows in classifier_predictions.groupby(keys, sort=False):
+        inner, held_out = (summarise(rows[rows["role"] == role]) for role in ("inner", "held_out"))
+        threshold = threshold_for_sensitivity(
+            label.loc[inner["patient_id"]].to_numpy(dtype=int),
+            inner["mean"].to_numpy(),
+            wanted_sensitivity,
+        )
+        tables.append(
+            pd.DataFrame(
+                {
+                    "method": f"{size}, {system}",
+                    "repeat": repeat,
+                    "fold": fold,
+                    "patient_id": held_out["patient_id"],
+                    "probability": held_out["mean"],
+                    "threshold": threshold,
+                    "sa_corrected": decide_by_sa(held_out, "corrected")["decision"],
+                    "sa_as_printed": decide_by_sa(held_out, "as_printed")["decision"],
+                }
+            )
+        )
+    joined = pd.concat(tables, ignore_index=True)
+    whose = patients.set_index("patient_id").loc[joined["patient_id"], ["person", "label"]]
+    return joined.assign(
+        person=whose["person"].to_numpy(),
+        label=whose["label"].to_numpy(),
+        decision=joined["probability"] >= 0.5,
+        referral=joined["probability"] >= joined["threshold"],
+    ).astype(
+        {
+            "label": "int8",
+            "decision": "int8",
+            "referral": "int8",
+            "sa_corrected": "Int8",
+            "sa_as_printed": "Int8",
+        }
+    )
 
 
 def measure(
@@ -215,151 +276,3 @@ def calibration_error(probability: Floats, label: npt.NDArray[np.int64], weights
         ]
         errors.append(np.sum(gaps, axis=0) / weights.sum(axis=1))
     return np.array(errors)
-
-
-def warn(evaluation: pd.DataFrame) -> list[str]:
-    """Say in plain words what a user must not overlook.
-
-    Args:
-        evaluation: as `measure` returns it.
-
-    Returns:
-        One text each; none where there is nothing to warn of.
-    """
-    warnings = []
-    compared = evaluation[evaluation["metric"].isin(["balanced_accuracy", "auc"])]
-    pictures = compared[compared["method"].str.endswith("pictures + clinical")]
-    better = pictures[(pictures["difference_low"] > 0) & (pictures["rule"] != "referral")]
-    if len(pictures) and better.empty:
-        best = pictures[(pictures["metric"] == "auc")].sort_values("difference").iloc[-1]
-        warnings.append(
-            "The pictures add nothing that could be shown: no method with pictures and clinical "
-            "values is surely better than age and lymphocyte count alone. The best, "
-            f"{best['method']}, has an AUC of {best['value']:.3f}, a difference of "
-            f"{best['difference']:+.3f} ({best['difference_low']:+.3f} to "
-            f"{best['difference_high']:+.3f}). Do not prefer it to age and count on this evidence."
-        )
-    chance = {
-        "bag size": "The number of pictures of a patient alone tells the diagnosis: {}. That is no "
-        "biology. A method that sums over cells, or sees padding, would learn it; the ones here "
-        "average.",
-        "date format": "The way a birth date is written alone tells the diagnosis: {}. The rows "
-        "come from two sources. No method here sees it; make sure that none of yours does.",
-        "row order": "The order of rows in the table alone tells the diagnosis: {}. The table was "
-        "sorted or joined by class. No method here sees it; make sure that none of yours does.",
-    }
-    for method, text in chance.items():
-        above = _above_chance(compared[compared["method"] == method])
-        if above:
-            warnings.append(text.format(above))
-    for method in compared.loc[
-        compared["method"].str.endswith("shuffled labels"), "method"
-    ].unique():
-        # The AUC alone: where one class is commoner, a classifier that learned nothing calls the
-        # usual patients by it, and these are mostly its own.
-        rows = compared[(compared["method"] == method) & (compared["metric"] == "auc")]
-        # Each repeat shuffles anew; the interval over patients does not hold how shuffles differ.
-        error = rows["spread"].fillna(0) / np.sqrt(rows["repeats"])
-        above = _above_chance(rows[rows["value"] - 2 * error > 0.5])
-        if above:
-            warnings.append(
-                f"{method}: a classifier trained on shuffled labels does better than chance: "
-                f"{above}. Something tells it the diagnosis of held-out patients; trust no other "
-                "row before that is found."
-            )
-    return warnings
-
-
-def _above_chance(rows: pd.DataFrame) -> str:
-    """The figures whose interval lies above one half, in words; empty where there is none."""
-    # AUC needs no threshold; balanced accuracy also sees what differs from fold to fold.
-    judged = rows[(rows["metric"] == "auc") | (rows["rule"] == "AVG")]
-    names = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
-    return ", ".join(
-        f"{names[row['metric']]} {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        for row in judged[judged["low"] > 0.5].to_dict(orient="records")
-    )
-
-
-def outline(evaluation: pd.DataFrame) -> str:
-    """Put what matters most into short lines, to be read in a terminal.
-
-    Args:
-        evaluation: as `measure` returns it.
-
-    Returns:
-        A line a method: balanced accuracy of AVG and AUC, and their differences from clinical
-        values alone.
-    """
-    lines = [f"{'':30}{'balanced accuracy':>30}{'AUC':>30}"]
-    for method, rows in evaluation.groupby("method", sort=False):
-        line = f"{method:30}"
-        for metric in ("balanced_accuracy", "auc"):
-            row = rows[(rows["metric"] == metric) & rows["rule"].fillna("AVG").eq("AVG")].iloc[0]
-            gain = "" if pd.isna(row["difference"]) else f" ({row['difference']:+.3f})"
-            line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{gain:9}".rjust(30)
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
-def describe_evaluation(evaluation: pd.DataFrame, warnings: list[str], seen: str) -> str:
-    """Put the evaluation into Markdown.
-
-    Args:
-        evaluation: as `measure` returns it.
-        warnings: as `warn` returns them.
-        seen: which pictures the encoder was trained on.
-
-    Returns:
-        Warnings, what was done, and three tables: scores, referrals, differences.
-    """
-    first = evaluation.iloc[0]
-    lines = [f"- **{text}**" for text in warnings]
-    lines += [
-        "",
-        f"{first['patients']} patients, each predicted by models that never saw them, "
-        f"{first['repeats']} time(s) over. In brackets the interval over patients; after +- the "
-        "standard deviation over repeats, which differ in folds and seeds. Clinical values are age "
-        "and lymphocyte count. AVG: positive where the mean prediction is 0.5 or more. " + seen,
-        "",
-    ]
-    records = evaluation.fillna({"rule": ""}).to_dict(orient="records")
-    found = {(r["method"], r["rule"], r["metric"]): r for r in records}
-    decided = list(dict.fromkeys((r["method"], r["rule"]) for r in records if r["rule"]))
-    scores, referrals, differences = [], [], []
-    for method, rule in decided:
-        of_decisions = [_cell(found[method, rule, metric]) for metric in OF_DECISIONS]
-        if rule == "referral":
-            referrals.append([method, *of_decisions])
-        else:
-            # What needs no decision is said once for each method.
-            of_probabilities = [
-                _cell(found[method, "", metric]) if rule == "AVG" else ""
-                for metric in OF_PROBABILITIES
-            ]
-            scores.append([method, rule, *of_decisions, *of_probabilities])
-        if method != CLINICAL:
-            of_auc = _difference(found[method, "", "auc"]) if rule == "AVG" else ""
-            accuracy = _difference(found[method, rule, "balanced_accuracy"])
-            differences.append([method, rule, accuracy, of_auc])
-    names = ["balanced accuracy", "sensitivity", "specificity"]
-    lines += _table(["method", "rule", *names, "AUC", "Brier", "calibration error"], scores)
-    lines += ["", "Referral: at the threshold chosen inside the training folds.", ""]
-    lines += _table(["method", *names], referrals)
-    lines += ["", f"Difference from: {CLINICAL}.", ""]
-    lines += _table(["method", "rule", "balanced accuracy", "AUC"], differences)
-    return "\n".join(lines).strip() + "\n"
-
-
-def _cell(row: Mapping[Any, Any]) -> str:
-    spread = "" if pd.isna(row["spread"]) else f" +- {row['spread']:.3f}"
-    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{spread}"
-
-
-def _difference(row: Mapping[Any, Any]) -> str:
-    low, high = row["difference_low"], row["difference_high"]
-    return f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]

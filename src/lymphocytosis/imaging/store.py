@@ -145,6 +145,29 @@ def warn_of_pictures(records: pd.DataFrame) -> list[str]:
     return said
 
 
+def picture_traces(images: CellImages) -> pd.DataFrame:
+    """Take from each patient's pictures what is no medicine and may yet tell the label: their form.
+
+    Args:
+        images: the image store.
+
+    Returns:
+        patient_id; of the pictures that were taken the mean number of pixels (picture_pixels), the
+        share that was converted (converted_share) and, in a column `format_{name}` each, the shares
+        of files of each format, as their names tell it.
+    """
+    taken = images.records[images.records["row"].notna()]
+    suffix = taken["path"].str.rpartition(".")[2].str.lower()
+    form = suffix.replace({"jpg": "jpeg", "tif": "tiff"})
+    # Only a picture of another size has its size told.
+    sides = taken["reason"].str.extract(r"(\d+)x(\d+) pixels, not").astype(float)
+    of_pictures = pd.get_dummies(form, prefix="format", dtype=float).assign(
+        picture_pixels=(sides[0] * sides[1]).fillna(images.image.source_size**2),
+        converted_share=taken["status"].eq("converted").astype(float),
+    )
+    return of_pictures.groupby(taken["patient_id"]).mean().reset_index()
+
+
 class _GreatestValues:
     """The greatest value in each patient's 16-bit pictures, found when the first one is met."""
 

@@ -71,12 +71,16 @@ def choose_recipes(
 
 
 def measure_choice(
-    choice_predictions: pd.DataFrame, choices: pd.DataFrame, evaluation: EvaluationParameters
+    choice_predictions: pd.DataFrame,
+    control_tests: pd.DataFrame,
+    choices: pd.DataFrame,
+    evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
     """Score what was chosen like any other method.
 
     Args:
         choice_predictions: as `join_predictions` returns them.
+        control_tests: as the evaluation of this workspace made them.
         choices: as `choose_recipes` returns them.
         evaluation: the block `evaluation` of the parameters.
 
@@ -84,14 +88,16 @@ def measure_choice(
         The table, as `measure` makes it; and a summary in Markdown.
     """
     from lymphocytosis.decision.choice import describe_choices
-    from lymphocytosis.decision.evidence import describe_evaluation, measure, outline, warn
+    from lymphocytosis.decision.evidence import measure
+    from lymphocytosis.decision.summary import describe_evaluation, outline, warn
 
     table = measure(
         choice_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
     )
-    warnings = warn(table)
+    warnings = warn(table, control_tests)
     seen = "What each run's encoder saw is told by its own summary."
-    summary = describe_evaluation(table, warnings, seen) + "\n" + describe_choices(choices)
+    summary = describe_evaluation(table, control_tests, warnings, seen)
+    summary += "\n" + describe_choices(choices)
     logger.info("choice\n%s", outline(table))
     for warning in warnings:
         logger.warning(warning)

@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 measure_choice,
-                inputs=["choice_predictions", "choices", "params:evaluation"],
+                inputs=["choice_predictions", "control_tests", "choices", "params:evaluation"],
                 outputs=["choice_evaluation", "choice_summary"],
                 name="measure_choice",
             ),

@@ -6,7 +6,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lymphocytosis.parameters import (
     ClinicalParameters,
@@ -22,9 +22,6 @@ from lymphocytosis.pipelines.late import Figure, pa, pd, store
 from lymphocytosis.pipelines.sizes import SIZES, fingerprint, select_embedding
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 from lymphocytosis.progress import Progress
-
-if TYPE_CHECKING:
-    from lymphocytosis.encoders.checkpoint import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -52,23 +49,36 @@ def make_folds(
 def predict_by_controls(
     patients: pd.DataFrame,
     clinical_annotation: pd.DataFrame,
+    cell_images: store.CellImages,
     evaluation_folds: pd.DataFrame,
     evaluation: EvaluationParameters,
     clinical: ClinicalParameters,
-) -> pd.DataFrame:
-    """Predict held-out patients without any picture; see `predict_controls`."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predict held-out patients without any picture, and test what should tell nothing.
+
+    Args:
+        patients: labels, clinical values and cell counts.
+        clinical_annotation: the table as the hospital gave it.
+        cell_images: the image store, for the records of its files.
+        evaluation_folds: repeat, fold, patient_id.
+        evaluation: the block `evaluation` of the parameters.
+        clinical: the block `clinical`: what the table's columns are called.
+
+    Returns:
+        The predictions, see `predict_controls`; and the tests, see `judge_controls`.
+    """
     from lymphocytosis.cohort.clinical import table_traces
-    from lymphocytosis.decision.controls import predict_controls
+    from lymphocytosis.decision.controls import judge_controls, predict_controls
     from lymphocytosis.mil.splits import check_patients_of
 
     check_patients_of("evaluation_folds", evaluation_folds, patients)
-    return predict_controls(
-        patients,
-        table_traces(clinical_annotation, patients, clinical.columns),
-        evaluation_folds,
-        evaluation.wanted_sensitivity,
-        evaluation.seed,
+    traces = table_traces(clinical_annotation, patients, clinical.columns).merge(
+        store.picture_traces(cell_images), "left"
     )
+    predicted = predict_controls(
+        patients, traces, evaluation_folds, evaluation.wanted_sensitivity, evaluation.seed
+    )
+    return predicted, judge_controls(patients, traces, evaluation_folds, evaluation.seed)
 
 
 def predict_by_classifiers(
@@ -197,68 +207,20 @@ def join_predictions(
     patients: pd.DataFrame,
     evaluation: EvaluationParameters,
 ) -> pd.DataFrame:
-    """Bring every method to one row for each repeat and patient.
-
-    Args:
-        control_predictions: as `predict_controls` returns them.
-        classifier_predictions: as `predict_by_classifiers` returns them.
-        patients: patient_id, person, label, and others.
-        evaluation: tells the wanted sensitivity.
-
-    Returns:
-        method, repeat, fold, patient_id, person, label, probability, threshold (for a referral),
-        decision (at 0.5), referral, sa_corrected and sa_as_printed (null for controls).
-    """
-    from lymphocytosis.decision.rules import decide_by_sa, summarise
-    from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+    """Bring every method to one row for each repeat and patient; see `evidence`."""
+    from lymphocytosis.decision import evidence
     from lymphocytosis.mil.splits import check_patients_of
 
     check_patients_of("control_predictions", control_predictions, patients)
     check_patients_of("classifier_predictions", classifier_predictions, patients)
-    label = patients.set_index("patient_id")["label"]
-    tables = [control_predictions]
-    keys = ["size", "system", "repeat", "fold"]
-    for (size, system, repeat, fold), rows in classifier_predictions.groupby(keys, sort=False):
-        inner, held_out = (summarise(rows[rows["role"] == role]) for role in ("inner", "held_out"))
-        threshold = threshold_for_sensitivity(
-            label.loc[inner["patient_id"]].to_numpy(dtype=int),
-            inner["mean"].to_numpy(),
-            evaluation.wanted_sensitivity,
-        )
-        tables.append(
-            pd.DataFrame(
-                {
-                    "method": f"{size}, {system}",
-                    "repeat": repeat,
-                    "fold": fold,
-                    "patient_id": held_out["patient_id"],
-                    "probability": held_out["mean"],
-                    "threshold": threshold,
-                    "sa_corrected": decide_by_sa(held_out, "corrected")["decision"],
-                    "sa_as_printed": decide_by_sa(held_out, "as_printed")["decision"],
-                }
-            )
-        )
-    joined = pd.concat(tables, ignore_index=True)
-    whose = patients.set_index("patient_id").loc[joined["patient_id"], ["person", "label"]]
-    return joined.assign(
-        person=whose["person"].to_numpy(),
-        label=whose["label"].to_numpy(),
-        decision=joined["probability"] >= 0.5,
-        referral=joined["probability"] >= joined["threshold"],
-    ).astype(
-        {
-            "label": "int8",
-            "decision": "int8",
-            "referral": "int8",
-            "sa_corrected": "Int8",
-            "sa_as_printed": "Int8",
-        }
+    return evidence.join_predictions(
+        control_predictions, classifier_predictions, patients, evaluation.wanted_sensitivity
     )
 
 
 def measure_evidence(
     nested_predictions: pd.DataFrame,
+    control_tests: pd.DataFrame,
     autoencoder: dict[str, Any],
     encoder: EncoderParameters,
     pretext: PretextParameters,
@@ -268,6 +230,7 @@ def measure_evidence(
 
     Args:
         nested_predictions: as `join_predictions` returns them.
+        control_tests: as `predict_by_controls` returns them.
         autoencoder: the packed encoder; it tells which pictures it was trained on.
         encoder: the block `encoder` of the parameters: what each fold built, where each did.
         pretext: the block `pretext`, likewise.
@@ -279,23 +242,30 @@ def measure_evidence(
     Raises:
         UserError: the entry `autoencoder`, where it is what made the embeddings, is none.
     """
-    from lymphocytosis.decision.evidence import describe_evaluation, measure, outline, warn
+    from lymphocytosis.decision.evidence import measure
+    from lymphocytosis.decision.leaks import judge_shuffles
+    from lymphocytosis.decision.summary import (
+        describe_evaluation,
+        outline,
+        say_what_encoder_saw,
+        warn,
+    )
     from lymphocytosis.encoders import checkpoint
 
     table = measure(
         nested_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
     )
-    warnings = warn(table)
+    tests = pd.concat([control_tests, judge_shuffles(nested_predictions, evaluation.seed)])
+    warnings = warn(table, tests)
     if evaluation.pretraining == "each_fold":
-        used = checkpoint.Origin(pretext.name, pretext.images, encoder.weights)
+        seen = say_what_encoder_saw(pretext.name, pretext.images, encoder.weights, True)
     else:
         used = checkpoint.origin(autoencoder)
-    seen = _what_encoder_saw(used, evaluation)
-    summary = describe_evaluation(table, warnings, seen)
+        seen = say_what_encoder_saw(used.task, used.images, used.weights, False)
     logger.info("evaluation\n%s\n%s", outline(table), seen)
     for warning in warnings:
         logger.warning(warning)
-    return table, summary
+    return table, describe_evaluation(table, tests, warnings, seen)
 
 
 def plot_curves(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
@@ -317,26 +287,3 @@ def plot_differences(evaluation: pd.DataFrame) -> Figure:
     from lymphocytosis.pipelines.evaluate import figures
 
     return figures.plot_differences(evaluation)
-
-
-def _what_encoder_saw(used: Origin, evaluation: EvaluationParameters) -> str:
-    if used.task == "frozen":
-        if used.weights in ("timm", "package", "random"):
-            return (
-                f"The encoder is frozen (encoder.weights {used.weights}): it saw no picture of "
-                "these."
-            )
-        return (
-            "The encoder is frozen: it comes from a file of yours (encoder.weights), and what that "
-            "saw is not known here."
-        )
-    if evaluation.pretraining == "each_fold":
-        return (
-            "The encoder was pretrained anew for each fold, and never saw a picture of the "
-            "patients held out."
-        )
-    return (
-        f"The encoder was pretrained once (pretext.name {used.task}, pretext.images "
-        f"{used.images}), on the pictures of held-out patients too, without labels, as in "
-        "the paper."
-    )

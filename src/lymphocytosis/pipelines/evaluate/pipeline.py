@@ -30,11 +30,12 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "patients",
                     "clinical_annotation",
+                    "cell_images",
                     "evaluation_folds",
                     "params:evaluation",
                     "params:clinical",
                 ],
-                outputs="control_predictions",
+                outputs=["control_predictions", "control_tests"],
                 name="predict_by_controls",
             ),
             node(
@@ -74,6 +75,7 @@ def create_pipeline() -> Pipeline:
                 measure_evidence,
                 inputs=[
                     "nested_predictions",
+                    "control_tests",
                     "autoencoder",
                     "params:encoder",
                     "params:pretext",

@@ -1,0 +1,229 @@
+"""The evidence in words: warnings, an outline for the terminal, a summary in Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lymphocytosis.decision.controls import CLINICAL
+from lymphocytosis.decision.evidence import OF_DECISIONS, OF_PROBABILITIES
+from lymphocytosis.decision.leaks import CERTAIN, ERROR_RATE, ROW_ORDER, SAME
+
+_TWO_SOURCES = (
+    "The pictures come from more than one source, and a model may have learned to tell the sources "
+    "apart. Trust no score of pictures before that is ruled out."
+)
+# What each control is, and what follows where it tells the diagnosis.
+_LEAKS = {
+    "bag size": (
+        "The number of pictures of a patient",
+        "That is no biology. A method that sums over cells, or sees padding, would learn it; the "
+        "ones here average.",
+    ),
+    "date format": (
+        "The way a birth date is written",
+        "The rows come from two sources. No method here sees it; make sure that none of yours "
+        "does.",
+    ),
+    ROW_ORDER: (
+        "The order of rows in the table",
+        "The table was sorted or joined by class. No method here sees it; make sure that none of "
+        "yours does.",
+    ),
+    "picture format": ("The file format of a patient's pictures", _TWO_SOURCES),
+    "picture size": ("The size of a patient's pictures in pixels", _TWO_SOURCES),
+    "converted pictures": ("The share of a patient's pictures that were converted", _TWO_SOURCES),
+}
+
+
+def warn(evaluation: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
+    """Say in plain words what a user must not overlook.
+
+    Args:
+        evaluation: as `measure` returns it.
+        tests: as `judge_traces` and `judge_shuffles` return them, one below the other.
+
+    Returns:
+        One text each; none where there is nothing to warn of.
+    """
+    warnings = []
+    compared = evaluation[evaluation["metric"].isin(["balanced_accuracy", "auc"])]
+    pictures = compared[compared["method"].str.endswith("pictures + clinical")]
+    better = pictures[(pictures["difference_low"] > 0) & (pictures["rule"] != "referral")]
+    if len(pictures) and better.empty:
+        best = pictures[(pictures["metric"] == "auc")].sort_values("difference").iloc[-1]
+        warnings.append(
+            "The pictures add nothing that could be shown: no method with pictures and clinical "
+            "values is surely better than age and lymphocyte count alone. The best, "
+            f"{best['method']}, has an AUC of {best['value']:.3f}, a difference of "
+            f"{best['difference']:+.3f} ({best['difference_low']:+.3f} to "
+            f"{best['difference_high']:+.3f}). Do not prefer it to age and count on this evidence."
+        )
+    for test in tests[tests["p"] <= ERROR_RATE].to_dict("records"):
+        certain, figure = test["p"] <= CERTAIN, f"{test['found']}, p = {test['p']:.3f}"
+        if test["control"] in _LEAKS:
+            what, follows = _LEAKS[test["control"]]
+            tells = "tells" if certain else "may tell"
+            warnings.append(f"{what} alone {tells} the diagnosis: {figure}. {follows}")
+        else:
+            does = "does" if certain else "may do"
+            warnings.append(
+                f"{test['control']}: a classifier trained on shuffled labels {does} better than "
+                f"chance: {figure}. If so, something tells it the diagnosis of held-out patients; "
+                "trust no other row before that is found."
+            )
+    # Only the order of rows differs between any two patients.
+    order = tests[(tests["control"] == ROW_ORDER) & (tests["least_p"] > ERROR_RATE)]
+    if len(order):
+        warnings.append(
+            "Too few patients to tell whether the table's form or the pictures' tell the "
+            "diagnosis: were the rows perfectly sorted by class, p would be "
+            f"{order['least_p'].iloc[0]:.2f}."
+        )
+    return warnings
+
+
+def outline(evaluation: pd.DataFrame) -> str:
+    """Put what matters most into short lines, to be read in a terminal.
+
+    Args:
+        evaluation: as `measure` returns it.
+
+    Returns:
+        Balanced accuracy of AVG, and AUC, a line a method; and the differences from clinical values
+        alone of methods that see pictures.
+    """
+    lines = []
+    for metric, title in (("balanced_accuracy", "balanced accuracy"), ("auc", "AUC")):
+        rows = evaluation[
+            (evaluation["metric"] == metric) & evaluation["rule"].fillna("AVG").eq("AVG")
+        ].to_dict("records")
+        lines.append(title)
+        lines += [
+            f"{row['method']:30}{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            for row in rows
+        ]
+        lines.append(f"{title}, difference from clinical")
+        lines += [
+            f"{row['method']:28}{_difference(row)}" for row in rows if "pictures" in row["method"]
+        ]
+    return "\n".join(lines)
+
+
+def say_what_encoder_saw(task: str, images: str, weights: str, each_fold: bool) -> str:
+    """Say which pictures the encoder was trained on.
+
+    Args:
+        task: `pretext.name` that it was trained by.
+        images: `pretext.images`.
+        weights: `encoder.weights` that it began with.
+        each_fold: whether each fold pretrained an encoder of its own.
+
+    Returns:
+        A sentence.
+    """
+    if task == "frozen":
+        if weights in ("timm", "package", "random"):
+            return f"The encoder is frozen (encoder.weights {weights}): it saw no picture of these."
+        return (
+            "The encoder is frozen: it comes from a file of yours (encoder.weights), and what that "
+            "saw is not known here."
+        )
+    if each_fold:
+        return (
+            "The encoder was pretrained anew for each fold, and never saw a picture of the "
+            "patients held out."
+        )
+    return (
+        f"The encoder was pretrained once (pretext.name {task}, pretext.images {images}), on the "
+        "pictures of held-out patients too, without labels, as in the paper."
+    )
+
+
+def describe_evaluation(
+    evaluation: pd.DataFrame, tests: pd.DataFrame, warnings: list[str], seen: str
+) -> str:
+    """Put the evaluation into Markdown.
+
+    Args:
+        evaluation: as `measure` returns it.
+        tests: as `judge_traces` and `judge_shuffles` return them, one below the other.
+        warnings: as `warn` returns them.
+        seen: which pictures the encoder was trained on.
+
+    Returns:
+        Warnings, what was done, and four tables: scores, referrals, differences, controls.
+    """
+    first = evaluation.iloc[0]
+    lines = [f"- **{text}**" for text in warnings]
+    lines += [
+        "",
+        f"{first['patients']} patients, each predicted by models that never saw them, "
+        f"{first['repeats']} time(s) over. In brackets the interval over patients; after +- the "
+        "standard deviation over repeats, which differ in folds and seeds. Clinical values are age "
+        "and lymphocyte count. AVG: positive where the mean prediction is 0.5 or more. " + seen,
+        "",
+    ]
+    records = evaluation.fillna({"rule": ""}).to_dict(orient="records")
+    found = {(r["method"], r["rule"], r["metric"]): r for r in records}
+    decided = list(dict.fromkeys((r["method"], r["rule"]) for r in records if r["rule"]))
+    scores, referrals, differences = [], [], []
+    for method, rule in decided:
+        of_decisions = [_cell(found[method, rule, metric]) for metric in OF_DECISIONS]
+        if rule == "referral":
+            referrals.append([method, *of_decisions])
+        else:
+            # What needs no decision is said once for each method.
+            of_probabilities = [
+                _cell(found[method, "", metric]) if rule == "AVG" else ""
+                for metric in OF_PROBABILITIES
+            ]
+            scores.append([method, rule, *of_decisions, *of_probabilities])
+        if method != CLINICAL:
+            of_auc = _difference(found[method, "", "auc"]) if rule == "AVG" else ""
+            accuracy = _difference(found[method, rule, "balanced_accuracy"])
+            differences.append([method, rule, accuracy, of_auc])
+    names = ["balanced accuracy", "sensitivity", "specificity"]
+    lines += _table(["method", "rule", *names, "AUC", "Brier", "calibration error"], scores)
+    lines += ["", "Referral: at the threshold chosen inside the training folds.", ""]
+    lines += _table(["method", *names], referrals)
+    lines += ["", f"Difference from: {CLINICAL}.", ""]
+    lines += _table(["method", "rule", "balanced accuracy", "AUC"], differences)
+    lines += [
+        "",
+        "What should tell nothing. The chance that any of these tests gives a false alarm is "
+        f"{ERROR_RATE:.0%}.",
+        "",
+    ]
+    judged = [
+        [test["control"], test["found"], f"{test['p']:.3f}", _judgement(test)]
+        for test in tests.to_dict("records")
+    ]
+    lines += _table(["control", "found", "p", "judgement"], judged)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _judgement(test: Mapping[Any, Any]) -> str:
+    if test["p"] <= ERROR_RATE:
+        return "tells the diagnosis" if test["p"] <= CERTAIN else "may tell the diagnosis"
+    if test["found"] == SAME:
+        return "no leak"
+    if test["least_p"] <= ERROR_RATE:
+        return "nothing found"
+    if test["control"] in _LEAKS:
+        return "not known: too few patients differ in it"
+    return "not known: too few folds; raise evaluation.repeats"
+
+
+def _cell(row: Mapping[Any, Any]) -> str:
+    spread = "" if pd.isna(row["spread"]) else f" +- {row['spread']:.3f}"
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{spread}"
+
+
+def _difference(row: Mapping[Any, Any]) -> str:
+    low, high = row["difference_low"], row["difference_high"]
+    return f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]

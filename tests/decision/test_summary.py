@@ -1,0 +1,119 @@
+import pandas as pd
+import pytest
+
+from lymphocytosis.decision.controls import CLINICAL
+from lymphocytosis.decision.evidence import measure
+from lymphocytosis.decision.leaks import SAME
+from lymphocytosis.decision.summary import (
+    describe_evaluation,
+    outline,
+    say_what_encoder_saw,
+    warn,
+)
+
+ENSEMBLE = "large, pictures + clinical"
+SHUFFLED = "large, shuffled labels"
+CONTROLS = {
+    "bag size": "number of pictures",
+    "date format": "birth date",
+    "row order": "order of rows",
+    "picture format": "file format",
+    "picture size": "size of a patient's pictures in pixels",
+    "converted pictures": "converted",
+    SHUFFLED: "trained on shuffled labels",
+}
+
+
+def judged(**p_of):
+    """Tests of all controls: nothing found, but for those that are named."""
+    rows = [
+        {"control": name, "found": "AUC 0.700", "p": 1.0, "least_p": 0.001} for name in CONTROLS
+    ]
+    table = pd.DataFrame(rows).set_index("control")
+    for name, p in p_of.items():
+        table.loc[name, "p"] = p
+    return table.reset_index()
+
+
+@pytest.fixture(scope="module")
+def sound(nested):
+    return measure(nested({CLINICAL: 0.2, ENSEMBLE: 3.0}, n=80), 300, 0.95, 0)
+
+
+class TestWarnings:
+    def test_a_sound_evaluation_has_none(self, sound):
+        assert warn(sound, judged()) == []
+
+    def test_pictures_that_add_nothing(self, nested):
+        (said,) = warn(measure(nested({CLINICAL: 1.5, ENSEMBLE: 1.5}), 300, 0.95, 0), judged())
+        assert "pictures add nothing that could be shown" in said
+        assert ENSEMBLE in said
+
+    @pytest.mark.parametrize("control", CONTROLS)
+    def test_what_should_tell_nothing_and_does(self, sound, control):
+        (said,) = warn(sound, judged(**{control: 0.001}))
+        assert CONTROLS[control] in said
+        assert "AUC 0.700, p = 0.001" in said
+        assert "may" not in said.split("p = ")[0]
+
+    @pytest.mark.parametrize("control", CONTROLS)
+    def test_what_is_not_certain_is_told_as_something_that_may_be(self, sound, control):
+        (said,) = warn(sound, judged(**{control: 0.04}))
+        assert " may tell the diagnosis" in said or " may do better" in said
+        assert warn(sound, judged(**{control: 0.06})) == []
+
+    def test_where_there_are_too_few_patients_nothing_is_said_to_be_sound(self, sound):
+        (said,) = warn(sound, judged().assign(least_p=0.4))
+        assert said.startswith("Too few patients to tell")
+        assert "p would be 0.40" in said
+
+
+class TestWords:
+    def test_every_method_and_rule_has_its_rows(self, table):
+        text = describe_evaluation(table, judged(), ["Look out."], "The encoder is frozen.")
+        assert text.startswith("- **Look out.**")
+        assert "The encoder is frozen." in text
+        scores, referrals, differences, _ = (p for p in text.split("\n\n") if "| ---" in p)
+        assert scores.count("\n") == 2 + 2 + 2 * 3 - 1  # two without an ensemble, two with three
+        assert referrals.count("\n") == 2 + 4 - 1
+        assert CLINICAL not in differences
+        of_method = (table["method"] == ENSEMBLE) & (table["metric"] == "balanced_accuracy")
+        value = table[of_method & (table["rule"] == "AVG")].iloc[0]
+        shown = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        assert f"| {ENSEMBLE} | AVG | {shown} +- {value['spread']:.3f} |" in scores
+
+    def test_every_control_has_its_p_and_what_it_means(self, table):
+        tests = judged(**{"bag size": 0.002, "row order": 0.03})
+        tests.loc[tests["control"].isin(["date format", SHUFFLED]), "least_p"] = 0.5
+        tests.loc[tests["control"] == "picture format", "found"] = SAME
+        text = describe_evaluation(table, tests, [], "")
+        assert "| bag size | AUC 0.700 | 0.002 | tells the diagnosis |" in text
+        assert "| row order | AUC 0.700 | 0.030 | may tell the diagnosis |" in text
+        assert "| date format | AUC 0.700 | 1.000 | not known: too few patients" in text
+        assert f"| {SHUFFLED} | AUC 0.700 | 1.000 | not known: too few folds" in text
+        assert f"| picture format | {SAME} | 1.000 | no leak |" in text
+        assert "| picture size | AUC 0.700 | 1.000 | nothing found |" in text
+
+    def test_the_outline_has_every_method_and_fits_the_log(self, table):
+        text = outline(table)
+        methods = table["method"].nunique()
+        assert len(text.splitlines()) == 2 * (1 + methods + 1 + 1)
+        # Of 80 columns the log keeps 29 for time and level.
+        assert max(map(len, text.splitlines())) <= 80 - 29
+        auc = table[(table["method"] == ENSEMBLE) & (table["metric"] == "auc")].iloc[0]
+        assert f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]" in text
+        assert f"{ENSEMBLE:28}{auc['difference']:+.3f}" in text
+
+
+class TestWhatTheEncoderSaw:
+    @pytest.mark.parametrize(
+        ("task", "weights", "each_fold", "told"),
+        [
+            ("frozen", "package", False, "it saw no picture of these"),
+            ("frozen", "mine.pth", False, "is not known here"),
+            ("simclr", "package", False, "on the pictures of held-out patients too"),
+            ("simclr", "package", True, "never saw a picture of the patients held out"),
+        ],
+    )
+    def test_it_is_told(self, task, weights, each_fold, told):
+        assert told in say_what_encoder_saw(task, "all", weights, each_fold)
