@@ -7,7 +7,7 @@ done. `check_parameters` turns a refusal into one readable message.
 from collections.abc import Mapping
 from datetime import date
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,9 @@ from lymphocytosis.errors import UserError, some
 
 View = Literal["original", "horizontal", "vertical"]
 Policy = Literal["convert", "leave_out", "refuse"]
+# Those that have no weights, and so can serve a logistic regression; and those that learn.
+PlainAggregator = Literal["mean", "mean_and_spread", "max"]
+LearningAggregator = Literal["attention", "gated_attention", "transformer"]
 
 # Encoders whose ImageNet weights come in a package of the `offline-weights` extra.
 PACKAGED_WEIGHTS = {
@@ -266,9 +269,9 @@ class MilParameters(_Block):
         description="Principal components of the instances that are kept, each brought to "
         "variance 1; 0: the embeddings as they are.",
     )
-    aggregator: Literal[
-        "mean", "mean_and_spread", "max", "attention", "gated_attention", "transformer"
-    ] = Field(description="How a bag's instances are pooled.")
+    aggregator: Literal[PlainAggregator, LearningAggregator] = Field(
+        description="How a bag's instances are pooled."
+    )
     fusion: Literal["concatenation", "late", "mixture"] = Field(
         description="How pictures and clinical values come together."
     )
@@ -298,10 +301,11 @@ class MilParameters(_Block):
     @model_validator(mode="after")
     def _logistic_can(self) -> "MilParameters":
         if self.classifier == "logistic":
-            if self.aggregator not in ("mean", "mean_and_spread", "max"):
+            if self.aggregator not in get_args(PlainAggregator):
                 raise ValueError(
                     f"aggregator {self.aggregator!r} has weights to learn, and a "
-                    "logistic classifier learns none; allowed: mean, mean_and_spread, max"
+                    "logistic classifier learns none; "
+                    f"allowed: {', '.join(get_args(PlainAggregator))}"
                 )
             if self.fusion == "mixture":
                 raise ValueError(
