@@ -45,7 +45,7 @@ class TestParts:
         path.write_bytes(path.read_bytes()[:-9] if damage is None else damage)
         found = again(tmp_path)
         assert (found.values("epoch") if name == "epoch.pt" else found.table("split-1")) is None
-        assert "done again" in caplog.text
+        assert "computed again" in caplog.text
 
     @pytest.mark.parametrize("name", ["epoch.pt", "split-1.parquet"])
     def test_with_another_value_than_was_saved_are_done_again(
@@ -59,7 +59,7 @@ class TestParts:
         path.write_bytes(saved[:place] + bytes([value[0] ^ 1]) + saved[place + 1 :])
         found = again(tmp_path)
         assert (found.values("epoch") if name == "epoch.pt" else found.table("split-1")) is None
-        assert "done again" in caplog.text
+        assert "computed again" in caplog.text
 
     def test_are_gone_after_clear(self, progress, tmp_path):
         progress.clear()
@@ -118,7 +118,7 @@ class TestAnotherWork:
         assert found.values("epoch") is None
         assert found.table("split-1") is None
         (name,) = changes
-        assert f"changed since: {name}. Starting anew" in caplog.text
+        assert f"this has changed: {name}. Starting from the beginning" in caplog.text
 
     def test_other_code_or_another_torch_is_another_work(
         self, progress, tmp_path, caplog, monkeypatch

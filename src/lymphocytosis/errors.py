@@ -10,7 +10,7 @@ _LONGEST_FAULT = 500
 
 
 class UserError(Exception):
-    """Something the user can put right: a file, a table, a parameter.
+    """Something the user can fix: a file, a table, a parameter.
 
     Its message says what happened, where, what was expected and what to do. `kedro run` shows the
     message alone, without a traceback.
@@ -18,13 +18,13 @@ class UserError(Exception):
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Go from an error to what it came of.
+    """Follow an error to its causes.
 
     Args:
         error: as it was caught.
 
     Yields:
-        The error itself, its cause, the cause's cause, and so on; each once, though they go round.
+        The error itself, its cause, the cause's cause, and so on; each once, even in a circle.
     """
     seen: list[BaseException] = []
     cause: BaseException | None = error
@@ -35,7 +35,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def brief(error: Exception) -> str:
-    """Put a library's error into one line, to be quoted in a message of ours.
+    """Shorten a library's error to one line, to be quoted in a message of ours.
 
     Args:
         error: the library's error; its message may be empty or long.
@@ -47,13 +47,13 @@ def brief(error: Exception) -> str:
 
 
 def listed(faults: Sequence[str]) -> str:
-    """Put faults below one another, to end a message with.
+    """List faults below one another, at the end of a message.
 
     Args:
         faults: one text each.
 
     Returns:
-        Their number, and a line for each of the first 20; of a long one both its ends.
+        Their number, and a line for each of the first 20; a long one is cut in its middle.
     """
     shown = "\n".join(
         f"  - {_both_ends(fault, _LONGEST_FAULT)}" for fault in faults[:_FAULTS_SHOWN]
@@ -64,14 +64,14 @@ def listed(faults: Sequence[str]) -> str:
 
 
 def grouped(faults: Mapping[str, Sequence[str]]) -> str:
-    """Put faults of one cause together, to end a message with.
+    """Group faults by cause, at the end of a message.
 
     Args:
-        faults: by cause, a text for each place where it is at fault.
+        faults: by cause, a text for each place where it occurs.
 
     Returns:
-        Their number; each cause, and below it its first places: about 20 in all, no cause without
-        one; of a long text both its ends.
+        Their number; each cause, and below it its first places: about 20 in all, at least one for
+        each cause; a long text is cut in its middle.
     """
     lines = [f"{sum(map(len, faults.values()))} fault(s)."]
     shown = max(1, _FAULTS_SHOWN // max(1, len(faults)))
@@ -84,14 +84,14 @@ def grouped(faults: Mapping[str, Sequence[str]]) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Put names one after another, to stand in a message.
+    """List names one after another, within a message.
 
     Args:
         names: of columns, or of files.
 
     Returns:
-        The first 10, and how many more there are; of a long name both its ends. Bytes of a file's
-        name that are not in UTF-8, which no terminal shows, are escaped.
+        The first 10, and how many more there are; a long name is cut in its middle. Bytes of a
+        file's name that are not in UTF-8, which no terminal shows, are escaped.
     """
     encoded = (name.encode("utf-8", "backslashreplace").decode() for name in names[:_NAMES_SHOWN])
     shown = ", ".join(_both_ends(name, _LONGEST_NAME) for name in encoded)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from lymphocytosis.errors import UserError, brief
 
-# What a file raises whose values are not those of the model it names.
+# Raised by a file whose values are not those of the model it names.
 MISFITS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
-# The largest model here, EfficientNet-B7 with its decoder, has some 300 MB.
+# The largest model here, EfficientNet-B7 with its decoder, has about 300 MB.
 MOST_BYTES = 8 * 1024**3
 
 
@@ -22,7 +22,7 @@ def read_model_file(path: Path, old_form: bool = False) -> dict[str, Any]:
 
     Args:
         path: a file that torch saved.
-        old_form: take torch's form from before 1.6 too, as published weights have it. It has no
+        old_form: accept torch's format from before 1.6 too, as published weights use it. It has no
             checksums, so damage to its values can't be seen.
 
     Returns:
@@ -34,7 +34,7 @@ def read_model_file(path: Path, old_form: bool = False) -> dict[str, Any]:
     if path.stat().st_size > MOST_BYTES:
         raise UserError(f"{path} has more than {MOST_BYTES} bytes: no model of this project.")
     try:
-        # Torch itself tells the two forms apart by the first bytes.
+        # Torch itself distinguishes the two formats by the first bytes.
         with path.open("rb") as file:
             is_archive = file.read(4) == b"PK\x03\x04"
         if is_archive or not old_form:
@@ -80,7 +80,7 @@ def fill(model: nn.Module, state: Any, assign: bool = False) -> None:
             no memory for sizes that the file only claims.
 
     Raises:
-        ValueError: the weights are not the model's, or are no finite numbers.
+        ValueError: the weights are not the model's, or are not finite.
     """
     wanted = model.state_dict()
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -112,7 +112,7 @@ def write_model_file(content: dict[str, Any], path: Path) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that torch did not write so, or that has changed since.
+    """Refuse an archive that torch did not write in this form, or that has changed since.
 
     Torch checks no checksums, and would inflate a compressed entry to whatever size it claims.
     """
@@ -120,10 +120,10 @@ def _check_archive(path: Path) -> None:
         entries = archive.infolist()
         if packed := [entry.filename for entry in entries if entry.compress_type != ZIP_STORED]:
             raise BadZipFile(f"its entry {packed[0]} is compressed")
-        # Else entries could share their bytes.
+        # Otherwise entries could share their bytes.
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise BadZipFile("its entries claim more bytes than the file has")
-        # Read a piece at a time: some 2 GB a second.
+        # Read piece by piece, at about 2 GB a second.
         if damaged := archive.testzip():
             raise BadZipFile(f"its entry {damaged} has another checksum than when it was written")
 

@@ -1,4 +1,4 @@
-"""Work that takes hours, kept part by part until the run ends well, so that a kill costs little."""
+"""Long work, saved part by part until the run ends well, so that a kill costs little."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The libraries whose versions decide the bits of what is kept.
+# The libraries whose versions decide the bits of what is saved.
 COMPUTE = ("torch", "timm", "onnxruntime", "numpy", "scikit-learn", "lightly")
 
 
 class Progress:
     """The finished parts of one node's work.
 
-    A part is taken up again only if the work is made from the very same: data, parameters, code.
+    A part is reused only if everything it was made from is the same: data, parameters, code.
     """
 
     def __init__(self, folder: Path | None) -> None:
         """Make the handle.
 
         Args:
-            folder: where parts are kept; None to keep none.
+            folder: where parts are saved; None to save none.
         """
         self._folder = folder
 
@@ -44,7 +44,7 @@ class Progress:
         return "" if self._folder is None else self._folder.name
 
     def part(self, name: str) -> Progress:
-        """Make a handle for a part whose own parts are kept too.
+        """Make a handle for a part whose own parts are saved too.
 
         Args:
             name: of the part.
@@ -79,8 +79,8 @@ class Progress:
             if not changed:
                 return
             logger.warning(
-                "Unfinished work in %s is not taken up, for this has changed since: %s. "
-                "Starting anew.",
+                "Unfinished work in %s can't be reused, since this has changed: %s. "
+                "Starting from the beginning.",
                 self._folder,
                 ", ".join(changed),
             )
@@ -89,7 +89,7 @@ class Progress:
             path.write_text(json.dumps(given, indent=2), encoding="utf-8")
 
     def save_values(self, name: str, values: dict[str, Any]) -> None:
-        """Keep tensors and plain values.
+        """Save tensors and plain values.
 
         Args:
             name: of the part.
@@ -103,7 +103,7 @@ class Progress:
             write_model_file(values, path)
 
     def values(self, name: str) -> dict[str, Any] | None:
-        """Return what was kept by `save_values`; None where it is not there or is damaged."""
+        """Return what `save_values` saved; None if it is missing or damaged."""
         if self._folder is None or not (self._folder / f"{name}.pt").exists():
             return None
         from lymphocytosis.model_files import read_model_file
@@ -111,11 +111,11 @@ class Progress:
         try:
             return read_model_file(self._folder / f"{name}.pt")
         except UserError as error:
-            logger.warning("%s This part is done again.", error)
+            logger.warning("%s This part is computed again.", error)
             return None
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
-        """Keep a table.
+        """Save a table.
 
         Args:
             name: of the part.
@@ -126,7 +126,7 @@ class Progress:
                 table.to_parquet(path, write_page_checksum=True)
 
     def table(self, name: str) -> pd.DataFrame | None:
-        """Return what was kept by `save_table`; None where it is not there or is damaged."""
+        """Return what `save_table` saved; None if it is missing or damaged."""
         if self._folder is None or not (self._folder / f"{name}.parquet").exists():
             return None
         import pandas as pd
@@ -138,7 +138,7 @@ class Progress:
             )
         except (OSError, pa.ArrowException) as error:
             logger.warning(
-                "%s can't be read (%s); this part is done again.",
+                "%s can't be read (%s); this part is computed again.",
                 self._folder / f"{name}.parquet",
                 brief(error),
             )
@@ -152,7 +152,7 @@ class Progress:
         """
         if self._folder is None or not self._folder.exists():
             return
-        # First away as a whole: whatever happens next, no part is ever found beside another's note.
+        # Moved away as a whole first: whatever happens next, no part is found with a wrong note.
         # What a kill leaves under the temporary name goes with the next run's temporary files.
         gone = temporary_name(self._folder)
         self._folder.replace(gone)
@@ -181,7 +181,7 @@ def _version(name: str) -> str:
 
 @cache
 def _software() -> dict[str, str]:
-    """What computes: another version may compute other bits."""
+    """Versions of the code: another version may compute other bits."""
     import torch
 
     sources = sha256()

@@ -1,16 +1,16 @@
-"""What a terminal is given to show: names from anywhere, and nothing that it would obey."""
+"""Messages that are safe to print: names may come from anywhere, and could control a terminal."""
 
 import logging
 
 
 def harmless(text: str) -> str:
-    """Write out what a terminal would obey, or not show: a file's name may hold its commands.
+    """Escape what a terminal would obey, or not show: a file's name may contain its commands.
 
     Args:
         text: a message, with what it quotes.
 
     Returns:
-        The text. What can't be printed stands as Python writes it, an escape as backslash, x, 1, b;
+        The text. What can't be printed is escaped as in Python, an escape as backslash, x, 1, b;
         ends of lines and tabs stay.
     """
     return "".join(
@@ -20,7 +20,7 @@ def harmless(text: str) -> str:
 
 
 def make_log_harmless() -> None:
-    """Have every handler of the root's write out what a terminal would obey."""
+    """Have every handler of the root logger escape what a terminal would obey."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_write_out)
 

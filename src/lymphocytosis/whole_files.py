@@ -36,7 +36,7 @@ def appearing_whole(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """Name a file or folder that is not there yet, or not any more; a killed run may leave it.
+    """Make a temporary name for a file or folder; a killed run may leave something under it.
 
     Args:
         path: its real name.
@@ -49,7 +49,7 @@ def temporary_name(path: Path) -> Path:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let errors of the body tell the file: the system names none where a disk is full.
+    """Add the file's name to errors of the body: the system names none if a disk is full.
 
     Args:
         path: the file that the body writes.

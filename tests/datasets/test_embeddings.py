@@ -195,7 +195,7 @@ class TestEditedTables:
 
     def test_a_duplicate_cell(self, dataset, path, refused):
         pq.write_table(pa.concat_tables([table(3, 1), table(2, 2)]), path)
-        with refused(rf"{path}, row 4: 007, 000000.jpg, original stands in an earlier row too"):
+        with refused(rf"{path}, row 4: 007, 000000.jpg, original is in an earlier row too"):
             dataset.load()
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -19,7 +19,7 @@ def test_a_table_with_another_value_than_was_saved_is_refused(tmp_path, refused)
     saved, value = path.read_bytes(), struct.pack("<d", 0.75)
     path.write_bytes(saved.replace(value, struct.pack("<d", 0.25), 1))
     assert path.read_bytes() != saved
-    with refused(rf"{path} can't be read as Parquet.*run again the pipeline that makes it"):
+    with refused(rf"{path} can't be read as Parquet.*run the pipeline that makes it again"):
         dataset.load()
 
 

@@ -31,7 +31,7 @@ class EmbeddingsDataset(VersionedPathDataset[Iterable[pa.Table], pa.Table]):
             The table.
 
         Raises:
-            UserError: the file is damaged, or is no table of embeddings; row and column are told.
+            UserError: the file is damaged, or is no table of embeddings; names row and column.
         """
         path = Path(self._get_load_path())
         try:
@@ -42,13 +42,13 @@ class EmbeddingsDataset(VersionedPathDataset[Iterable[pa.Table], pa.Table]):
         return table
 
     def save(self, data: Iterable[pa.Table]) -> None:
-        """Draw the tables to their end and write each as it comes.
+        """Write each table as it comes.
 
         Args:
             data: tables of one schema, at least one.
 
         Raises:
-            UserError: a value is no finite number, or a table is not of the form above.
+            UserError: a value is not finite, or a table does not have these columns.
         """
         tables = iter(data)
         first = next(tables)
@@ -99,7 +99,7 @@ def _check(table: pa.Table, path: Path) -> None:
     if (twice := keys.duplicated()).any():
         row = int(twice.argmax()) + 1
         key = ", ".join(keys.loc[row - 1])
-        raise UserError(f"{path}, row {row}: {key} stands in an earlier row too.")
+        raise UserError(f"{path}, row {row}: {key} is in an earlier row too.")
     for name in ("large", "small"):
         row = 1
         for chunk in table[name].chunks:

@@ -41,7 +41,7 @@ class FigureDataset(VersionedPathDataset["Figure", NoReturn]):
         self._save_args = save_args or {}
 
     def load(self) -> NoReturn:
-        """Refuse: a picture is no figure any more."""
+        """Refuse: a figure can't be read back from a picture."""
         raise DatasetError(f"{self._filepath} is a picture for people; no node can load it.")
 
     def save(self, data: "Figure") -> None:

@@ -16,7 +16,7 @@ from lymphocytosis.whole_files import appearing_whole
 
 
 class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
-    """Writes decoded pictures one after the other; maps them into memory on load."""
+    """Writes decoded pictures one by one; maps them into memory on load."""
 
     def load(self) -> CellImages:
         """Map the store into memory.
@@ -45,7 +45,7 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
         return images
 
     def save(self, data: PictureStream) -> None:
-        """Draw the stream to its end and write it; memory stays that of a few pictures.
+        """Write the stream; memory holds only a few pictures at a time.
 
         Args:
             data: the cohort's pictures.
@@ -59,8 +59,8 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
 
 
 def _check(images: CellImages) -> None:
-    """Raise ValueError where pixels, records and parameters don't go together."""
-    # Pandera takes a second: a run is not to wait for it before its first node.
+    """Raise ValueError if pixels, records and parameters don't belong together."""
+    # Importing pandera takes a second, which no run should wait for before its first node.
     from pandera.errors import SchemaErrors
 
     from lymphocytosis import schemas
@@ -89,7 +89,7 @@ def _write_pixels(file: BinaryIO, stream: PictureStream) -> pd.DataFrame:
             file.write(np.ascontiguousarray(picture.pixels).data)
             row, rows = rows, rows + 1
         rows_of_files.append({**picture.record, "row": row})
-    # NumPy pads the header so that the first axis may grow in place.
+    # NumPy pads the header, so the first axis may grow in place.
     file.seek(0)
     _write_header(file, (rows, size, size, 3))
     return pd.DataFrame(rows_of_files).astype({"row": "Int64"})

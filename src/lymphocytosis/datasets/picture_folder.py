@@ -15,16 +15,16 @@ from lymphocytosis.errors import UserError, some
 from lymphocytosis.imaging.decode import SUFFIXES
 from lymphocytosis.whole_files import naming
 
-# A cell's picture has some ten kilobytes; a file beyond this is no such picture.
+# A cell's picture has about ten kilobytes; a larger file is none.
 MOST_BYTES = 64 * 1024 * 1024
-# Stands in a simulated cohort's folder: without it, nothing there is ever written over.
+# Marks a simulated cohort's folder: without it, nothing there is ever overwritten.
 SIMULATED_MARK = ".simulated"
 
 
 class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureFiles]):
     """Lists a cohort's pictures on load; writes a simulated cohort's on save.
 
-    Files are read only when `PictureFile.read` is called. Hidden files are passed over.
+    Files are read only when `PictureFile.read` is called. Hidden files are ignored.
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -45,7 +45,7 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
 
         Raises:
             UserError: no such folder; it has neither trainset/ nor testset/; it can't be listed; a
-                picture stands outside every patient's folder; two folders have one patient's name;
+                picture is outside any patient's folder; two folders have the same patient's name;
                 a name is not in UTF-8.
         """
         try:
@@ -84,7 +84,7 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
     def _files_of_subset(self, folder: str) -> list[PictureFile]:
         root = self._root.resolve()
         patients = [
-            # Looked up once a folder: following links costs as much as reading a picture.
+            # Looked up once per folder: following links costs as much as reading a picture.
             (patient, patient.resolve().is_relative_to(root))
             for patient in self._patients_of_subset(folder)
         ]
@@ -109,7 +109,7 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
         ]
 
     def _check_folders(self, folders: list[str]) -> list[str]:
-        """Refuse folders that are of one patient by their names; list the empty ones."""
+        """Refuse two folders whose names mean the same patient; list the empty ones."""
         of_name: dict[tuple[str, str], list[str]] = {}
         empty = []
         for folder in folders:
@@ -165,14 +165,14 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
         try:
             return any((self._root / folder).is_dir() for folder in SUBSET_FOLDERS)
         except OSError:
-            return False  # one may not look; `load` tells why
+            return False  # not allowed to look; `load` says why
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._root)}
 
 
 def _is_utf8(name: str) -> bool:
-    # Python reads other bytes of a name as lone surrogates, which no table can hold.
+    # Python reads other bytes in a name as lone surrogates, which no table can hold.
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 

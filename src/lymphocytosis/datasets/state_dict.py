@@ -11,7 +11,7 @@ from lymphocytosis.whole_files import appearing_whole
 class StateDictDataset(VersionedPathDataset[dict[str, Any], dict[str, Any]]):
     """Saves and loads a dict of tensors and plain values by torch.
 
-    A model file is untrusted: it is loaded with `weights_only=True`, which runs no code of its.
+    A model file is untrusted: it is loaded with `weights_only=True`, which runs none of its code.
     """
 
     def load(self) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class StateDictDataset(VersionedPathDataset[dict[str, Any], dict[str, Any]]):
             data: tensors and plain values, in dicts, lists and tuples.
 
         Raises:
-            UserError: a value of a tensor is no finite number.
+            UserError: a value of a tensor is not finite.
         """
         from lymphocytosis.model_files import not_finite, write_model_file
 

@@ -1,4 +1,4 @@
-"""A table that users bring, read as text and judged later."""
+"""A user's table, read as text and checked later."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
-    """Reads every cell of a table as text, so that a refusal can quote what stands there."""
+    """Reads every cell of a table as text, so that a refusal can quote it."""
 
     def __init__(
         self, *, filepath: str, optional: bool = False, metadata: dict[str, Any] | None = None
@@ -22,7 +22,7 @@ class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
         """Make the dataset.
 
         Args:
-            filepath: the table as a CSV; one with another suffix of a table may stand there.
+            filepath: the table as a CSV; a table with another suffix may take its place.
             optional: whether users may leave it out. Nothing writes such a table.
             metadata: for kedro-viz.
         """

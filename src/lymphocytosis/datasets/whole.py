@@ -1,4 +1,4 @@
-"""kedro-datasets' own datasets; but files appear whole, and a damaged one is refused plainly."""
+"""kedro-datasets' own datasets, but files appear whole and damage is refused in plain words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,5 +87,5 @@ def _telling_damage(path: PurePosixPath, kind: str) -> Iterator[None]:
             raise  # that file is not damaged
         raise UserError(
             f"{path} can't be read as {kind}: {brief(reason)}. Remove the folder of this version "
-            "to take the one before it, or run again the pipeline that makes it."
+            "to use the one before it, or run the pipeline that makes it again."
         ) from error

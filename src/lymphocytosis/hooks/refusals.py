@@ -56,6 +56,6 @@ def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
         return f"The table {name} is not saved, for it is not as it must be: {faults}"
     return (
         f"The table {name} ({table._get_load_path()}) can't be used: {faults}\n"
-        "If it was edited, remove the folder of this version to take the one before it, or run "
+        "If it was edited, remove the folder of this version to use the one before it, or run "
         "again the pipeline that makes it."
     )

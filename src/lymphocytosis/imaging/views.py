@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from lymphocytosis.parameters import View
 
-# Axes of a batch (n, H, W, 3) that each view turns round.
+# Axes of a batch (n, H, W, 3) that each view reverses.
 _FLIPPED_AXES: dict[View, tuple[int, ...]] = {
     "original": (),
     "horizontal": (2,),
@@ -19,7 +19,7 @@ def view_of(pixels: npt.NDArray[Any], view: View) -> npt.NDArray[Any]:
 
     Args:
         pixels: (n, H, W, 3), any dtype.
-        view: original; horizontal (left and right change places); vertical (top and bottom do).
+        view: original; horizontal (left and right are swapped); vertical (top and bottom are).
 
     Returns:
         (n, H, W, 3), the same dtype; a NumPy view, not a copy.

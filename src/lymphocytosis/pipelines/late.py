@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 
 class _Late(ModuleType):
-    """Stands for a module, which is imported when an attribute is asked for."""
+    """Stands in for a module, which is imported when an attribute is needed."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module(self.__name__), name)

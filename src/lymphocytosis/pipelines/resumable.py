@@ -1,4 +1,4 @@
-"""Nodes that take long keep what they have finished, and go on from it after a kill."""
+"""Long nodes save what they have finished, and resume from it after a kill."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,7 +8,7 @@ from lymphocytosis.progress import unfinished
 
 
 def resumable(function: Callable[..., Any], entry: str) -> Callable[..., Any]:
-    """Let a node keep the finished parts of an entry in the workspace.
+    """Let a node save the finished parts of an entry in the workspace.
 
     Args:
         function: the node's; its last argument is a Progress.

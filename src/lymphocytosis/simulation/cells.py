@@ -4,7 +4,8 @@ Stains absorb light, so they add up as optical densities: a pixel is background 
 and red cells that overlap get darker by themselves, as on a slide. Contours are radii over the
 angle, textures are coarse noise made smooth by two thin sparse matrices, and an edge's blur is the
 width of its ramp: no filter runs over the picture, which keeps a picture at a few milliseconds.
-Dense matrix products are left out on purpose: BLAS would start threads that cost more than they do.
+Dense matrix products are avoided on purpose: BLAS would start threads, which cost more than they
+save.
 
 Lengths are shares of the picture's side, so that a cell looks alike at every picture size.
 """

@@ -25,7 +25,7 @@ def read_clinical_table(
 
     patients, warnings, reading = read_patients(clinical_annotation, cohort_pictures, clinical)
     warnings += [
-        f"{folder}/ holds no pictures, and the table has no row of it: passed over."
+        f"{folder}/ holds no pictures and has no row in the table: ignored."
         for folder in cohort_pictures.empty_folders
     ]
     for line in reading:
@@ -40,7 +40,7 @@ def decode_cells(
 
     Args:
         cohort_pictures: the cohort's files.
-        registered_patients: taken so that the table is judged before hours of decoding.
+        registered_patients: an input so that the table is checked before hours of decoding.
         image: the block `image` of the parameters.
 
     Returns:
@@ -61,7 +61,7 @@ def tabulate_cells(
     Args:
         cell_images: the image store with its records.
         registered_patients: the patients, without cell counts.
-        clinical_warnings: what reading the clinical table brought up.
+        clinical_warnings: those from reading the clinical table.
         clinical_reading: how the clinical table was read.
 
     Returns:

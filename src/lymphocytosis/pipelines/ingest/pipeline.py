@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 read_clinical_table,
-                # The folder comes first: where there is none, that is what must be said.
+                # The folder comes first: if it is missing, the message must say that.
                 inputs=["cohort_pictures", "clinical_annotation", "params:clinical"],
                 outputs=["registered_patients", "clinical_warnings", "clinical_reading"],
                 name="read_clinical_table",

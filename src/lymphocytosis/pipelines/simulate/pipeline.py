@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
             node(
                 draw_cohort,
                 inputs="params:simulation",
-                # The pictures come first: they refuse to be written over a real cohort.
+                # The pictures come first: their dataset refuses to overwrite a real cohort.
                 outputs=["cohort_pictures", "clinical_annotation"],
                 name="draw_cohort",
             ),
