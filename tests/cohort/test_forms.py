@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lymphocytosis.cohort.clinical import read_patients
-from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.cohort.pictures import PictureFile, PictureFiles
 from lymphocytosis.cohort.values import completed_years, parse_date
 from lymphocytosis.datasets.picture_folder import PictureFolderDataset
 from lymphocytosis.datasets.text_table import TextTableDataset
@@ -110,8 +110,8 @@ def patients_of(folder, pictures, content, suffix, changes):
 def simulated():
     """The table's rows, the header first, and the pictures."""
     table, _ = simulate_cohort(SimulationParameters(**BASE["simulation"]))
-    pictures = [PictureFile("train", p, "0.png", f"trainset/{p}/0.png", bytes) for p in table["ID"]]
-    return [list(table.columns), *table.to_numpy().tolist()], pictures
+    pictures = (PictureFile("train", p, "0.png", f"trainset/{p}/0.png", bytes) for p in table["ID"])
+    return [list(table.columns), *table.to_numpy().tolist()], PictureFiles(pictures)
 
 
 @pytest.mark.parametrize("form", FORMS)

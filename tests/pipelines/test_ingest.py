@@ -317,7 +317,7 @@ class TestRefusals:
         root = write_cohort({"P1": {}, "P2": {"files": {}}})
         self.refuse(kedro(root), "patient P2: has a row and no pictures", "trainset/P2/")
         (root / "trainset/P2").mkdir()
-        self.refuse(kedro(root), "patient P2: has a row and no pictures (expected in trainset/P2/")
+        self.refuse(kedro(root), "patient P2: has a row and no pictures (trainset/P2/ is empty")
 
     def test_pictures_without_a_patient(self, kedro, write_cohort):
         root = write_cohort({"P1": {}, "P2": {"row": False}})

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lymphocytosis.cohort.names import alike, folded, normal
 from lymphocytosis.cohort.persons import tell_persons
-from lymphocytosis.cohort.pictures import PictureFile, Subset
+from lymphocytosis.cohort.pictures import PictureFile, PictureFiles, Subset
 from lymphocytosis.cohort.plausibility import odd_values
 from lymphocytosis.cohort.values import completed_years, decimal_sign, number, parse_date
 from lymphocytosis.errors import UserError, grouped, some
@@ -27,7 +27,7 @@ Faults = dict[str, list[str]]  # by cause
 
 
 def read_patients(
-    table: pd.DataFrame, pictures: Sequence[PictureFile], clinical: ClinicalParameters
+    table: pd.DataFrame, pictures: PictureFiles, clinical: ClinicalParameters
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Turn the clinical table into typed patients, or refuse with every fault named.
 
@@ -81,12 +81,13 @@ def read_patients(
                 ),
             }
         )
-    _find_mismatches([row["patient_id"] for row in rows], set(subsets), file, faults)
+    _find_mismatches([row["patient_id"] for row in rows], set(subsets), pictures, file, faults)
     if faults:
         raise UserError(f"The cohort can't be taken: {grouped(faults)}")
     warnings = tell_persons(rows, names.birth_date)
     patients = _typed(rows)
     dated = any(row["born"] for row in rows)
+    warnings += [f"{folder}/ holds no pictures: ignored." for folder in pictures.empty_folders]
     warnings += odd_values(patients, names, names.birth_date if dated else names.age)
     form = f"{file}: {table.attrs.get('form', 'text')}"
     return patients, warnings, _reading(rows, values, form, decimal, clinical)
@@ -215,32 +216,43 @@ def _count(text: str, column: str, decimal: str, where: str, faults: Faults) -> 
 
 
 def _find_mismatches(
-    patient_ids: list[str], with_pictures: set[str], file: str, faults: Faults
+    patient_ids: list[str],
+    with_pictures: set[str],
+    pictures: PictureFiles,
+    file: str,
+    faults: Faults,
 ) -> None:
-    without_row = with_pictures - set(patient_ids)
-    near: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(without_row):
-        near[folded(name)].append(name)
-    twice = [
-        f"patient {patient_id or '(no ID)'}: stands {n} times in the table"
-        for patient_id, n in Counter(patient_ids).items()
-        if n > 1
-    ]
-    without_pictures = [
-        f"patient {patient_id or '(no ID)'}: has a row and no pictures (expected in "
-        f"trainset/{patient_id}/ or testset/{patient_id}/)"
-        f"{alike(patient_id, near.get(folded(patient_id), []))}"
-        for patient_id in dict.fromkeys(patient_ids)
-        if patient_id not in with_pictures
-    ]
-    for cause, places in (
-        ("a patient stands once in the table", twice),
-        ("a row needs pictures", without_pictures),
-        (
-            "pictures need a row",
-            [f"patient {name}: has pictures and no row in {file}" for name in sorted(without_row)],
-        ),
-    ):
+    names: dict[str, set[str]] = defaultdict(set)
+    for name in (*patient_ids, *with_pictures):
+        names[folded(name)].add(name)
+    empty = {normal(folder.rpartition("/")[2]): folder for folder in pictures.empty_folders}
+
+    def near(name: str) -> str:
+        return alike(name, sorted(names[folded(name)] - {name}))
+
+    found = {
+        "a patient stands once in the table": [
+            f"patient {name or '(no ID)'}: stands {n} times in the table"
+            for name, n in Counter(patient_ids).items()
+            if n > 1
+        ],
+        "a row needs pictures": [
+            f"patient {name or '(no ID)'}: has a row and no pictures ("
+            + (
+                f"{empty[name]}/ is empty"
+                if name in empty
+                else f"expected in trainset/{name}/ or testset/{name}/"
+            )
+            + f"){near(name)}"
+            for name in dict.fromkeys(patient_ids)
+            if name not in with_pictures
+        ],
+        "pictures need a row": [
+            f"patient {name}: has pictures and no row in {file}{near(name)}"
+            for name in sorted(with_pictures - set(patient_ids))
+        ],
+    }
+    for cause, places in found.items():
         if places:
             faults[cause] += places
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from lymphocytosis.cohort.names import folded
 from lymphocytosis.cohort.persons import OLDEST_PLAUSIBLE_AGE
 from lymphocytosis.errors import some
 from lymphocytosis.parameters import ClinicalColumns
@@ -49,8 +50,13 @@ def odd_values(patients: pd.DataFrame, names: ClinicalColumns, age_column: str) 
         (names.sex, patients["sex"].isna(), "values are neither F nor M, taken as unknown"),
     )
     ids = patients["patient_id"]
+    alike = [list(same) for _, same in ids.groupby(ids.map(folded)) if len(same) > 1]
     return [
         f"{column}: {odd.sum()} of {len(patients)} {what}: {some(list(ids[odd]))}."
         for column, odd, what in found
         if odd.any()
+    ] + [
+        f"{names.id}: {' and '.join(map(repr, same))} differ in case, blanks or form alone, and "
+        "are taken for different patients."
+        for same in alike
     ]

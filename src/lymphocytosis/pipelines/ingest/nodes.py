@@ -24,10 +24,6 @@ def read_clinical_table(
     from lymphocytosis.cohort.clinical import read_patients
 
     patients, warnings, reading = read_patients(clinical_annotation, cohort_pictures, clinical)
-    warnings += [
-        f"{folder}/ holds no pictures and has no row in the table: ignored."
-        for folder in cohort_pictures.empty_folders
-    ]
     for line in reading:
         logger.info(line)
     return patients, warnings, reading
