@@ -286,8 +286,7 @@ class TestForms:
         assert patients["age_years"].tolist() == [70, 70]
         assert patients["person"].tolist() == ["P1", "P2"]
         assert warnings == [
-            "No patient has a birth date (DOB): a person who stands in the table twice can't be "
-            "told."
+            "No patient has a birth date (DOB): a person who is in the table twice can't be found."
         ]
         assert table_traces(table, patients, COLUMNS)["date_format"].tolist() == [0, 0]
 

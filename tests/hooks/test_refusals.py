@@ -20,7 +20,7 @@ def test_a_full_disk_is_reported_in_plain_words(number):
         except OSError as error:
             raise DatasetError("Failed while saving data") from error
     except DatasetError as error:
-        told = f"{os.strerror(number)}.*large.parquet.*same command goes on"
+        told = f"{os.strerror(number)}.*large.parquet.*same command resumes"
         with pytest.raises(click.ClickException, match=told):
             hooks.on_pipeline_error(error, DataCatalog())
 

@@ -34,7 +34,7 @@ def count_cells(patients: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
                 f"  - patient {patient_id}: {len(said)} file(s) left out, the first: {said.iloc[0]}"
                 for patient_id, said in reasons
             )
-            + "\nMend the files, or take the patients out of the cohort; "
+            + "\nRepair the files, or take the patients out of the cohort; "
             "image.other_size and image.other_mode say what is converted."
         )
     return patients.assign(cell_count=counts)

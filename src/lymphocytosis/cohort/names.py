@@ -19,12 +19,12 @@ def normal(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Leave out of a name what a reader overlooks: case, blanks, the form of a letter."""
+    """Remove from a name what a reader overlooks: case, blanks, the form of a letter."""
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def alike(name: str, others: Iterable[str]) -> str:
-    """Tell which other names differ in case, blanks or form alone.
+    """Say which other names differ only in case, blanks or form.
 
     Args:
         name: a name that was not found.

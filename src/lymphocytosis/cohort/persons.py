@@ -9,11 +9,11 @@ OLDEST_PLAUSIBLE_AGE = 110
 
 
 def tell_persons(rows: list[dict[str, Any]], column: str) -> list[str]:
-    """Give each patient a person; say who is taken for one, and whose date is a placeholder.
+    """Assign each patient to a person; say who may be one, and whose date is a placeholder.
 
-    Two patients of one birth date and sex may be one person, so they stay together. Where it can't
-    be so, the date is no person's but a placeholder, as hospitals write for dates that may not
-    leave them, and each patient is a person.
+    Two patients with the same birth date and sex may be one person, so they stay together. If that
+    is impossible, the date is a placeholder, as hospitals write for dates that may not leave them,
+    and each patient is a person.
 
     Args:
         rows: of each patient: patient_id, born (a date or None), sex, label and age_years; each is
@@ -56,7 +56,7 @@ def tell_persons(rows: list[dict[str, Any]], column: str) -> list[str]:
             )
     if not same:
         warnings.append(
-            f"No patient has a birth date ({column}): a person who stands in the table "
-            "twice can't be told."
+            f"No patient has a birth date ({column}): a person who is in the table "
+            "twice can't be found."
         )
     return warnings

@@ -1,4 +1,4 @@
-"""The files of a cohort's folders, before anything is known of their content."""
+"""The files of a cohort's folders, before their content is read."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class PictureFile:
     """One file in a patient's folder.
 
     Attributes:
-        subset: train or test, by the folder the patient stands in.
+        subset: train or test, by the folder that the patient is in.
         patient_id: name of the patient's folder, in its normal form.
         image_id: name of the file; it repeats between patients.
         path: path relative to the cohort's folder, with forward slashes.

@@ -1,6 +1,6 @@
-"""A user's table, read as text, so that a refusal can quote what stands there, and in which line.
+"""A user's table, read as text, so that a refusal can quote a cell and name its line.
 
-The one reader of all tables that users bring: as spreadsheets and hospitals' programs write them.
+All tables that users bring are read here, as spreadsheets and hospitals' programs write them.
 """
 
 import csv
@@ -14,10 +14,10 @@ from lymphocytosis.cohort.names import normal
 from lymphocytosis.cohort.workbook import read_workbook
 from lymphocytosis.errors import UserError
 
-# A row has some fifty bytes: this is a million patients.
+# A row has about fifty bytes: this is a million patients.
 MOST_BYTES = 64 * 1024 * 1024
 # Few bytes can hold many cells, and each takes a hundred bytes of memory; a row, a kilobyte more,
-# if its cells are wrong and are told.
+# if its cells are wrong and are reported.
 MOST_ROWS = 1_200_000
 MOST_COLUMNS = 1_000
 MOST_SEPARATORS = 10_000_000
@@ -59,7 +59,7 @@ def find_table(path: Path) -> Path | None:
 def read_text_table(path: Path) -> pd.DataFrame:
     """Read every cell of a table as text.
 
-    Separator and encoding are those that the whole file shows; where it allows two, it is refused.
+    Separator and encoding are taken from the whole file; if it allows two, it is refused.
 
     Args:
         path: text with commas, semicolons or tabs between the cells, in UTF-8 or Latin-1, or an
@@ -67,15 +67,15 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
     Returns:
         The rows, the index being each row's line in the file. A line of empty cells is no row. A
-        column that stands twice stands twice here too; names of columns are in their normal form.
-        `attrs` tells the file's name ("file") and how it was read ("form").
+        duplicate column stays duplicate; names of columns are in their normal form.
+        `attrs` holds the file's name ("file") and how it was read ("form").
 
     Raises:
         UserError: the file has too many bytes, cells, columns or rows, or is no such table, or a
             line has more or fewer cells than the first.
     """
     # Not by pandas: it moves every column by one where rows end in a comma that the first line
-    # lacks, renames a column that stands twice, and doesn't tell a row's line.
+    # lacks, renames duplicate columns, and doesn't say in which line a row is.
     try:
         if path.stat().st_size > MOST_BYTES:
             raise _too_large(path, MOST_BYTES, "bytes")
@@ -125,7 +125,7 @@ def _decoded(content: bytes) -> tuple[str, str]:
         # utf-8-sig also takes the mark that spreadsheets put before the first name.
         return content.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError as error:
-        # Any bytes can be taken for Latin-1: not those of a damaged file, or of one in UTF-16.
+        # Any bytes are valid Latin-1: leave out those of a damaged file, or of one in UTF-16.
         if _UTF8_LETTER.search(content) or _NO_LETTER.search(content):
             raise ValueError(
                 f"it is in neither UTF-8 nor Latin-1 ({error}); save it as CSV in UTF-8"
@@ -135,7 +135,7 @@ def _decoded(content: bytes) -> tuple[str, str]:
 
 
 def _split(text: str, path: Path) -> tuple[Lines, str]:
-    """Split at the separator that is in the first line; where several are, at the one that fits."""
+    """Split at the separator in the first line; if there are several, at the one that fits."""
     possible = [separator for separator in SEPARATORS if _width(text, separator) > 1] or [","]
     fitting: list[tuple[Lines, str]] = []
     fault: Exception = ValueError()

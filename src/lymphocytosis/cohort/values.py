@@ -1,4 +1,4 @@
-"""Dates and numbers as they stand in a table."""
+"""Dates and numbers as tables have them."""
 
 import math
 import re
@@ -18,7 +18,7 @@ def parse_date(text: str, slash_dates: str = "month_first") -> date:
 
     Args:
         text: for example `5/1/1933` (the 1st of May), `01-05-1933` or `1933-05-01` (the same day);
-            a time behind the last form is passed over.
+            a time after the last form is ignored.
         slash_dates: what stands first where there are slashes: month_first or day_first.
 
     Returns:

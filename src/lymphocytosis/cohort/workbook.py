@@ -32,7 +32,7 @@ def read_workbook(
     Raises:
         ValueError: it is damaged or no workbook, or unpacks to more than a table of patients needs.
     """
-    # Not by pandas: it gives no limit to the rows it makes, and types columns as it likes.
+    # Not by pandas: it has no limit for rows, and chooses the columns' types itself.
     import openpyxl
 
     try:

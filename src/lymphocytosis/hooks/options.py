@@ -1,4 +1,4 @@
-"""Options of a run: a name that stands for nothing is refused, with the nearest that do."""
+"""Options of a run: an unknown name is refused, with the nearest known ones."""
 
 from collections.abc import Collection
 from difflib import get_close_matches

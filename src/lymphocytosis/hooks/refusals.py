@@ -1,4 +1,4 @@
-"""What a user can mend, told by its message alone: one plain line, never a traceback."""
+"""What a user can fix is shown as its message alone: one plain line, never a traceback."""
 
 import errno
 
@@ -9,7 +9,7 @@ from kedro.validation.exceptions import DataValidationError
 from lymphocytosis.errors import UserError, causes, listed
 from lymphocytosis.terminal import harmless
 
-# A disk that is full, or takes no files at all, or none so large.
+# A disk that is full or read-only, or a file that is too large for it.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _RIGHTS = {errno.EACCES, errno.EPERM}
 
@@ -20,7 +20,7 @@ def refusal(message: str) -> click.ClickException:
 
 
 def plainly(error: Exception, catalog: DataCatalog) -> str | None:
-    """What the user can mend, by its message alone; None where that is not known."""
+    """The message of what the user can fix; None if the error is of another kind."""
     for cause in causes(error):
         if isinstance(cause, UserError):
             return str(cause)
@@ -28,9 +28,9 @@ def plainly(error: Exception, catalog: DataCatalog) -> str | None:
             return _refused_table(cause, catalog)
         if isinstance(cause, OSError) and cause.errno in _DISK:
             return (
-                f"The disk does not take what the run writes: {cause}. What was saved before "
+                f"The run can't write to the disk: {cause}. What was saved before "
                 "is whole. Make room, or give another workspace by --params=workspace=...; "
-                "in the same one, the same command goes on from what is finished."
+                "in the same one, the same command resumes after what is finished."
             )
         if isinstance(cause, OSError) and cause.errno in _RIGHTS:
             return (
@@ -42,7 +42,7 @@ def plainly(error: Exception, catalog: DataCatalog) -> str | None:
 
 
 def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
-    """Say which table is refused, and each fault by row and column; Kedro tells no rows."""
+    """Say which table is refused, and each fault by row and column; Kedro names no rows."""
     from pandera.errors import SchemaErrors
 
     from lymphocytosis.schemas import faults_of
@@ -53,7 +53,7 @@ def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
     faults = listed(faults_of(error.__cause__))
     table = catalog.get(name)
     if error.mode == "save" or not isinstance(table, AbstractVersionedDataset):
-        return f"The table {name} is not saved, for it is not as it must be: {faults}"
+        return f"The table {name} is not saved, since it is not valid: {faults}"
     return (
         f"The table {name} ({table._get_load_path()}) can't be used: {faults}\n"
         "If it was edited, remove the folder of this version to use the one before it, or run "

@@ -12,7 +12,7 @@ from lymphocytosis.whole_files import remove_parts
 
 
 def lock_workspace(workspace: Path) -> FileLock:
-    """Keep other runs out of the workspace; clear up after one that was killed."""
+    """Lock the workspace for this run; clear up after one that was killed."""
     note = workspace / ".run.txt"
     try:
         workspace.mkdir(parents=True, exist_ok=True)

@@ -19,16 +19,16 @@ from lymphocytosis.parameters import ImageParameters
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-# Pillow brings these to RGB without a loss that matters; 16- and 32-bit modes it would clip.
+# Pillow converts these to RGB without a loss that matters; it would clip 16- and 32-bit modes.
 CONVERTIBLE_MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")
 # Colour of 16 bits a channel. Pillow keeps the byte that comes first in its opinion, so reading in
 # the other byte order as well gives both.
 DEEP_MODE = re.compile(r"(RGB|RGBX|RGBA|CMYK);16([LBN])")
 UNSCALABLE = ("LA;16", "RGBa;16")  # Pillow reads these in one byte order
 OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
-# Bits that cameras give a value, whatever the file has room for.
+# Bits of a camera's values, whatever the file has room for.
 DEPTHS = (8, 10, 12, 14, 16)
-# Of 256. A cell beside its background spans a hundred; a camera's noise alone, some ten.
+# Of 256. A cell and its background span about a hundred; a camera's noise alone, about ten.
 LEAST_SPAN = 16
 FAINT = "uses almost none of its range"
 # The beginning of a JPEG, and what follows it 9 bytes on if nothing else does.
@@ -36,7 +36,7 @@ JFIF, QUANTISATION = b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"\xff\xdb"
 # A file that declares more pixels than this is not opened further (a decompression bomb).
 MOST_PIXELS = 4096 * 4096
 # Each scan of a progressive JPEG goes over all pixels, and a scan of a few bytes is enough: a small
-# file can take hours. Programs write some ten.
+# file can take hours. Programs write about ten.
 START_OF_SCAN = re.compile(b"\xff\xda")
 MOST_SCANS = 100
 # A TIFF's tile is decoded whole, however small the picture that is cut from it. Pillow doesn't see
@@ -77,7 +77,7 @@ def decode_picture(
 
     Args:
         content: the file's bytes.
-        path: where it stands in the cohort, for messages and for its suffix.
+        path: its path in the cohort, for messages and for its suffix.
         image: the block `image` of the parameters.
         greatest: gives the greatest value in the patient's other 16-bit pictures; called for a
             16-bit picture alone.
@@ -136,7 +136,7 @@ def greatest_value(content: bytes, path: str) -> int:
 
     Args:
         content: the file's bytes.
-        path: where it stands in the cohort, for its suffix.
+        path: its path in the cohort, for its suffix.
 
     Returns:
         The value; 0 for any other picture, and for a file that can't be decoded.
@@ -144,7 +144,7 @@ def greatest_value(content: bytes, path: str) -> int:
     try:
         _, _, picture = _open(content, path)
     except Exception:
-        return 0  # decode_picture tells why
+        return 0  # decode_picture says why
     if isinstance(picture, Image.Image) or picture.dtype != np.uint16:
         return 0
     return int(picture.max())
@@ -155,7 +155,7 @@ def refuse_or_leave_out(reason: str, path: str, image: ImageParameters) -> Decod
 
     Args:
         reason: why it gives none.
-        path: where it stands in the cohort.
+        path: its path in the cohort.
         image: the block `image` of the parameters.
 
     Returns:
@@ -280,14 +280,14 @@ def _has_more_scans(content: bytes) -> bool:
 
 
 def _pixels_of_jpeg(content: bytes) -> Pixels | None:
-    """The very pixels that Pillow would give, in half its time; None where it shall decide."""
+    """Exactly the pixels that Pillow would give, in half its time; None if Pillow must decide."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if colours not in ("YCbCr", "RGB") or height * width > MOST_PIXELS:
             return None
         return None if _has_more_scans(content) else simplejpeg.decode_jpeg(content)
     except Exception:
-        return None  # damaged, as far as simplejpeg can tell: Pillow finds the words
+        return None  # damaged, according to simplejpeg: Pillow words the message
 
 
 def _mode_in_file(picture: ImageFile.ImageFile) -> str:

@@ -60,7 +60,7 @@ def tabulate_results(
     """Make the paper's Table 1, and show it.
 
     Args:
-        patients: tells which labels are known.
+        patients: says which labels are known.
         ensemble: the block `ensemble` of the parameters.
         titles: of the kinds of models.
         tables: by their names in the catalog: for each kind of model the test patients' decisions

@@ -39,7 +39,7 @@ def select_embedding(embeddings: pa.Table, size: str) -> pa.Table:
     """
     keys = ["patient_id", "image_id", "view"]
     one_size = embeddings.select([*keys, size]).rename_columns([*keys, "embedding"])
-    # Renaming drops the metadata, which tell the encoder.
+    # Renaming drops the metadata, which name the encoder.
     return one_size.replace_schema_metadata(embeddings.schema.metadata)
 
 

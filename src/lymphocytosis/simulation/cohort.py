@@ -208,7 +208,7 @@ def _draw_patient(
 
 
 def _add_quirks(rng: np.random.Generator, patients: list[Patient]) -> list[Patient]:
-    """What a reader of the real table stumbles over, at patients drawn by chance."""
+    """Quirks of the real table, at patients drawn at random."""
     patients = list(patients)
     first, second = rng.permutation(len(patients))[:2]
     patients[second] = replace(

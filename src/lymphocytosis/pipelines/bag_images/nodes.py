@@ -35,7 +35,7 @@ def train_picture_classifiers(
 
     Args:
         cell_images: uint8 (n, S, S, 3).
-        cells: tells which rows are whose.
+        cells: says which rows are whose.
         patients: labels and clinical values.
         splits: split, patient_id, role.
         encoder: the block `encoder` of the parameters.
@@ -44,7 +44,7 @@ def train_picture_classifiers(
         views: original, horizontal, vertical.
         compute: the block `compute`.
         seed: of weights, dropout, the order of bags, flips and turns.
-        progress: where each finished model is kept until the run ends well.
+        progress: where each finished model is saved until the run ends well.
 
     Returns:
         The packed state dicts; and the history of each model.
@@ -92,9 +92,9 @@ def predict_from_pictures(
     Args:
         picture_classifiers: the packed state dicts.
         cell_images: uint8 (n, S, S, 3).
-        cells: tells which rows are whose.
+        cells: says which rows are whose.
         patients: the patients.
-        splits: tells on whom each model was trained.
+        splits: says on whom each model was trained.
         views: original, horizontal, vertical.
         compute: the block `compute` of the parameters.
 

@@ -55,7 +55,7 @@ def train_classifiers(
         mil: the block `mil` of the parameters.
         compute: the block `compute`.
         seed: of weights, dropout and the order of bags.
-        progress: where each finished classifier is kept until the run ends well.
+        progress: where each finished classifier is saved until the run ends well.
 
     Returns:
         The packed state dicts; and the history of each classifier.

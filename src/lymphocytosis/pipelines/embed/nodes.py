@@ -28,15 +28,15 @@ def embed_cells(
 
     Args:
         cell_images: uint8 (n, S, S, 3).
-        cells: tells which row is which cell.
+        cells: says which row is which cell.
         autoencoder: the packed state dict.
         views: original, horizontal, vertical.
         compute: the block `compute` of the parameters.
-        progress: where each table is kept until the run ends well.
+        progress: where each table is saved until the run ends well.
 
     Returns:
         Tables of some 1,024 rows, computed while they are saved: patient_id, image_id, view,
-        large and small (float32 lists of fixed length); the schema's metadata tells the
+        large and small (float32 lists of fixed length); the schema's metadata names the
         autoencoder.
     """
     from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, unpack

@@ -1,4 +1,4 @@
-"""Join each patient's predictions to decisions, and decisions to the results table."""
+"""Combine each patient's predictions into decisions, and decisions into the results table."""
 
 from lymphocytosis.pipelines.ensemble.pipeline import create_pipeline
 

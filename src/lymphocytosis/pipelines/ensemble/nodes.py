@@ -55,7 +55,7 @@ def predict_test_patients(
     Args:
         system: the trained system.
         bags: as `gather_cells` returns them.
-        patients: the patients; no label is looked at.
+        patients: the patients; labels are not used.
         compute: the block `compute` of the parameters.
         size: large or small.
 
@@ -82,7 +82,7 @@ def score_out_of_fold(
         system: the trained system.
         bags: as `gather_cells` returns them.
         patients: the patients.
-        splits: tells on whom each classifier was trained.
+        splits: says on whom each classifier was trained.
         compute: the block `compute` of the parameters.
         size: large or small.
 
@@ -104,7 +104,7 @@ def explain_cells(
     compute: ComputeParameters,
     size: str,
 ) -> pd.DataFrame:
-    """Tell each cell's weight in all predictions.
+    """Report each cell's weight in all predictions.
 
     Args:
         system: the trained system.

@@ -42,7 +42,7 @@ def draw_contact_sheet(
 
     Args:
         cohort_pictures: the simulated cohort's files.
-        clinical_annotation: tells the labels.
+        clinical_annotation: for the labels.
 
     Returns:
         The figure.
