@@ -3,6 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kedro.framework.cli.utils import KedroCliError
+
+import lymphocytosis.settings  # noqa: F401
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -13,3 +17,8 @@ def test_letters_that_python_can_not_read_are_refused_in_one_line():
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "Set PYTHONUTF8=1" in line
+
+
+def test_an_option_that_kedro_itself_refuses_is_told_in_one_line(capsys):
+    KedroCliError("Expected another form of 'load_versions'").show()
+    assert capsys.readouterr().err == "Error: Expected another form of 'load_versions'\n"

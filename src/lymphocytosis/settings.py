@@ -3,6 +3,9 @@
 import sys
 from pathlib import Path
 
+import click
+from kedro.framework.cli.utils import KedroCliError
+
 from lymphocytosis.hooks.options import Session
 from lymphocytosis.hooks.project import ProjectHooks
 
@@ -15,6 +18,10 @@ except UnicodeEncodeError:
         f"(it takes them for {sys.getfilesystemencoding()}). Set PYTHONUTF8=1, or rename what is "
         "not in UTF-8."
     )
+
+# Kedro's own shows the exception in progress, and with Click 8.5 there is none: what is wrong with,
+# say, --load-versions=cells would not be told.
+KedroCliError.show = click.ClickException.show  # type: ignore[method-assign]
 
 HOOKS = (ProjectHooks(),)
 SESSION_CLASS = Session
