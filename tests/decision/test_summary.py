@@ -50,19 +50,19 @@ class TestWarnings:
         assert ENSEMBLE in said
 
     @pytest.mark.parametrize("control", CONTROLS)
-    def test_what_should_tell_nothing_and_does(self, sound, control):
+    def test_a_leak_is_reported(self, sound, control):
         (said,) = warn(sound, judged(**{control: 0.001}))
         assert CONTROLS[control] in said
         assert "AUC 0.700, p = 0.001" in said
         assert "may" not in said.split("p = ")[0]
 
     @pytest.mark.parametrize("control", CONTROLS)
-    def test_what_is_not_certain_is_told_as_something_that_may_be(self, sound, control):
+    def test_a_leak_that_is_not_certain_is_reported_with_may(self, sound, control):
         (said,) = warn(sound, judged(**{control: 0.04}))
-        assert " may tell the diagnosis" in said or " may do better" in said
+        assert " may predict the diagnosis" in said or " may do better" in said
         assert warn(sound, judged(**{control: 0.06})) == []
 
-    def test_where_there_are_too_few_patients_nothing_is_said_to_be_sound(self, sound):
+    def test_too_few_patients_to_tell(self, sound):
         (said,) = warn(sound, judged().assign(least_p=0.4))
         assert said.startswith("Too few patients to tell")
         assert "p would be 0.40" in said
@@ -87,10 +87,10 @@ class TestWords:
         tests.loc[tests["control"].isin(["date format", SHUFFLED]), "least_p"] = 0.5
         tests.loc[tests["control"] == "picture format", "found"] = SAME
         text = describe_evaluation(table, tests, [], "")
-        assert "| bag size | AUC 0.700 | 0.002 | tells the diagnosis |" in text
-        assert "| row order | AUC 0.700 | 0.030 | may tell the diagnosis |" in text
-        assert "| date format | AUC 0.700 | 1.000 | not known: too few patients" in text
-        assert f"| {SHUFFLED} | AUC 0.700 | 1.000 | not known: too few folds" in text
+        assert "| bag size | AUC 0.700 | 0.002 | predicts the diagnosis |" in text
+        assert "| row order | AUC 0.700 | 0.030 | may predict the diagnosis |" in text
+        assert "| date format | AUC 0.700 | 1.000 | unknown: too few patients" in text
+        assert f"| {SHUFFLED} | AUC 0.700 | 1.000 | unknown: too few folds" in text
         assert f"| picture format | {SAME} | 1.000 | no leak |" in text
         assert "| picture size | AUC 0.700 | 1.000 | nothing found |" in text
 

@@ -19,7 +19,7 @@ def predict_controls(
     wanted_sensitivity: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Predict held-out patients from clinical values and from each trace that is no medicine.
+    """Predict held-out patients from clinical values, and from traces without medical meaning.
 
     Args:
         patients: patient_id, person, label, age_years, lymphocyte_count, cell_count, and others.
@@ -31,7 +31,7 @@ def predict_controls(
 
     Returns:
         method, repeat, fold, patient_id, probability, threshold. A trace that is the same for all
-        patients is no method.
+        patients is left out.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -75,7 +75,7 @@ def predict_controls(
 def judge_controls(
     patients: pd.DataFrame, traces: pd.DataFrame, folds: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
-    """Test whether bag size and each trace tell the label; see `judge_traces`.
+    """Test whether bag size and each trace predict the label; see `judge_traces`.
 
     Args:
         patients: as `predict_controls` takes them.
@@ -100,7 +100,7 @@ def _known(patients: pd.DataFrame, traces: pd.DataFrame, folds: pd.DataFrame) ->
 
 
 def _traces(known: pd.DataFrame) -> dict[str, list[str]]:
-    """The columns of each control that should tell nothing."""
+    """The columns of each control that should not predict the label."""
     return {
         "bag size": ["cell_count"],
         "date format": ["date_format"],

@@ -1,8 +1,9 @@
-"""Leaks: does anything that is no medicine tell the diagnosis? All tests together err in 5 %.
+"""Leaks: do bag size, row order and the like predict the diagnosis?
 
-There are two tests, of traces and of shuffled labels. Each takes one half of the error rate, so its
-p is doubled. Within a test, every figure is compared with the greatest of all figures that chance
-gives, so that many controls raise no more false alarms than one. Both hold for few patients too.
+The family-wise error rate of all tests is 5 %. There are two tests, of traces and of shuffled
+labels; each gets half of the error rate, so its p is doubled. Within a test, every statistic is
+compared with the largest of all statistics under chance, so that many controls raise no more false
+alarms than one. Both tests are valid for few patients too.
 
 Source: Westfall and Young 1993, Resampling-Based Multiple Testing (single-step maxT).
 """
@@ -18,7 +19,7 @@ from scipy.stats import rankdata
 Floats = npt.NDArray[np.float64]
 
 ERROR_RATE = 0.05
-# From this p on a leak is told as certain; between both as one that may be.
+# Up to this p a leak is reported as certain, from there to the error rate with a "may".
 CERTAIN = 0.01
 ROW_ORDER = "row order"
 SHUFFLED = "shuffled labels"
@@ -29,14 +30,14 @@ _DRAWS = 2000
 
 @dataclass(frozen=True)
 class _Figure:
-    """How far a control is from chance.
+    """One statistic of a control, and its distribution under chance.
 
     Attributes:
-        control: whose.
-        found: the figure in words.
-        sizes: (1 + draws,) its distance from chance in standard deviations, with the true labels
-            and then with each draw.
-        most: the distance that it would have, were it perfect.
+        control: name of the control.
+        found: the statistic in words.
+        sizes: (1 + draws,) distance from chance in standard deviations: of the true labels, then of
+            each draw.
+        most: the distance of a perfect predictor.
     """
 
     control: str
@@ -48,19 +49,20 @@ class _Figure:
 def judge_traces(
     label: npt.NDArray[np.int64], traces: Mapping[str, Mapping[str, Floats]], seed: int
 ) -> pd.DataFrame:
-    """Test by permuted labels whether the traces of how data came here tell the label.
+    """Test by permuting labels whether traces of how the data were collected predict the label.
 
-    The figure is the area under the ROC curve of a trace's values, in either direction. The order
-    of rows has a second one, the share of neighbours of one class, which sees blocks of rows.
+    The statistic is the area under the ROC curve of a trace's values, in either direction. The
+    order of rows has a second one, the share of neighbouring rows of one class, which detects
+    blocks of rows.
 
     Args:
-        label: (p,) 0 or 1; each patient another person.
-        traces: of each control its columns by name, each (p,).
+        label: (p,) 0 or 1; one patient of each person.
+        traces: for each control its columns by name, each (p,).
         seed: of the permutations.
 
     Returns:
-        control; found, its most conspicuous figure in words; p; and least_p, the p that it would
-        have if its values parted the classes.
+        control; found, its most extreme statistic in words; p; and least_p, the p of a perfect
+        separation of the classes by the control's values.
     """
     permuted = np.random.default_rng(seed).permuted(np.tile(label, (_DRAWS, 1)), axis=1)
     labels = np.vstack([label, permuted]).astype(float)
@@ -76,10 +78,11 @@ def judge_traces(
 def judge_shuffles(nested_predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Test whether classifiers trained on shuffled labels do better than chance.
 
-    The figure is the area under the ROC curve within a fold, averaged over folds. Each fold
-    shuffles anew, and a shuffle is as often like the truth as unlike it. So chance is to turn the
-    areas of some folds around one half. To permute the labels would not do: where pictures do show
-    the diagnosis, every shuffle is lucky or unlucky.
+    The statistic is the area under the ROC curve within a fold, averaged over folds. Each fold
+    shuffles its labels independently, and without a leak an area above 0.5 is as likely as one as
+    far below. So the signs of the folds' distances from 0.5 are drawn at random. Permuting labels
+    would not be valid: where pictures do show the diagnosis, each shuffle is by chance more or less
+    like the true labels, and its predictions are good or bad for all patients together.
 
     Args:
         nested_predictions: method, repeat, fold, label, probability, and others.
@@ -119,7 +122,7 @@ def _area(control: str, name: str, values: Floats, labels: Floats) -> _Figure:
 
 
 def _beyond(fold: pd.DataFrame) -> float:
-    """How far the area under the ROC curve within a fold is from one half; NaN with one class."""
+    """Area under the ROC curve within a fold, minus 0.5; NaN where the fold has one class."""
     positive = fold["label"].sum()
     negative = len(fold) - positive
     if not positive or not negative:
@@ -136,7 +139,7 @@ def _neighbours(place: Floats, labels: Floats) -> _Figure:
 
 
 def _judge(figures: list[_Figure]) -> pd.DataFrame:
-    """Each control's most conspicuous figure, among what chance gives to all of them together."""
+    """Keep each control's most extreme statistic, with its p among all statistics under chance."""
     chance = np.max([f.sizes[1:] for f in figures], axis=0) if figures else np.empty(0)
     rows = [
         (f.control, f.found, _p(chance, f.sizes[0]), _p(chance, f.most), f.sizes[0])
@@ -150,6 +153,6 @@ def _judge(figures: list[_Figure]) -> pd.DataFrame:
 
 
 def _p(chance: Floats, size: float) -> float:
-    # What is equal but for rounding is as great.
+    # Equal sizes may differ by rounding.
     as_great = (chance >= size - 1e-9).sum()
     return min(1.0, _TESTS * (1 + as_great) / (1 + len(chance)))

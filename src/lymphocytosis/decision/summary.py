@@ -63,21 +63,21 @@ def warn(evaluation: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
         certain, figure = test["p"] <= CERTAIN, f"{test['found']}, p = {test['p']:.3f}"
         if test["control"] in _LEAKS:
             what, follows = _LEAKS[test["control"]]
-            tells = "tells" if certain else "may tell"
-            warnings.append(f"{what} alone {tells} the diagnosis: {figure}. {follows}")
+            predicts = "predicts" if certain else "may predict"
+            warnings.append(f"{what} alone {predicts} the diagnosis: {figure}. {follows}")
         else:
             does = "does" if certain else "may do"
             warnings.append(
                 f"{test['control']}: a classifier trained on shuffled labels {does} better than "
-                f"chance: {figure}. If so, something tells it the diagnosis of held-out patients; "
-                "trust no other row before that is found."
+                f"chance: {figure}. If so, the diagnosis of held-out patients leaks to it; "
+                "trust no other row before the leak is found."
             )
     # Only the order of rows differs between any two patients.
     order = tests[(tests["control"] == ROW_ORDER) & (tests["least_p"] > ERROR_RATE)]
     if len(order):
         warnings.append(
-            "Too few patients to tell whether the table's form or the pictures' tell the "
-            "diagnosis: were the rows perfectly sorted by class, p would be "
+            "Too few patients to tell whether bag size, row order or the like predict the "
+            "diagnosis: even for rows perfectly sorted by class, p would be "
             f"{order['least_p'].iloc[0]:.2f}."
         )
     return warnings
@@ -191,8 +191,8 @@ def describe_evaluation(
     lines += _table(["method", "rule", "balanced accuracy", "AUC"], differences)
     lines += [
         "",
-        "What should tell nothing. The chance that any of these tests gives a false alarm is "
-        f"{ERROR_RATE:.0%}.",
+        "Controls that should not predict the diagnosis. The chance of a false alarm in any of "
+        f"these tests is {ERROR_RATE:.0%}.",
         "",
     ]
     judged = [
@@ -205,14 +205,14 @@ def describe_evaluation(
 
 def _judgement(test: Mapping[Any, Any]) -> str:
     if test["p"] <= ERROR_RATE:
-        return "tells the diagnosis" if test["p"] <= CERTAIN else "may tell the diagnosis"
+        return "predicts the diagnosis" if test["p"] <= CERTAIN else "may predict the diagnosis"
     if test["found"] == SAME:
         return "no leak"
     if test["least_p"] <= ERROR_RATE:
         return "nothing found"
     if test["control"] in _LEAKS:
-        return "not known: too few patients differ in it"
-    return "not known: too few folds; raise evaluation.repeats"
+        return "unknown: too few patients differ in it"
+    return "unknown: too few folds; raise evaluation.repeats"
 
 
 def _cell(row: Mapping[Any, Any]) -> str:

@@ -146,20 +146,20 @@ def warn_of_pictures(records: pd.DataFrame) -> list[str]:
 
 
 def picture_traces(images: CellImages) -> pd.DataFrame:
-    """Take from each patient's pictures what is no medicine and may yet tell the label: their form.
+    """Describe the form of each patient's pictures: no medical value, but it may predict the label.
 
     Args:
         images: the image store.
 
     Returns:
-        patient_id; of the pictures that were taken the mean number of pixels (picture_pixels), the
-        share that was converted (converted_share) and, in a column `format_{name}` each, the shares
-        of files of each format, as their names tell it.
+        patient_id; of the pictures that were taken: the mean number of pixels in the file
+        (picture_pixels), the share that was converted (converted_share), and for each file format,
+        by the file's suffix, its share (`format_{name}`).
     """
     taken = images.records[images.records["row"].notna()]
     suffix = taken["path"].str.rpartition(".")[2].str.lower()
     form = suffix.replace({"jpg": "jpeg", "tif": "tiff"})
-    # Only a picture of another size has its size told.
+    # The size is recorded only where it is not the expected one.
     sides = taken["reason"].str.extract(r"(\d+)x(\d+) pixels, not").astype(float)
     of_pictures = pd.get_dummies(form, prefix="format", dtype=float).assign(
         picture_pixels=(sides[0] * sides[1]).fillna(images.image.source_size**2),

@@ -54,7 +54,7 @@ def predict_by_controls(
     evaluation: EvaluationParameters,
     clinical: ClinicalParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predict held-out patients without any picture, and test what should tell nothing.
+    """Predict held-out patients without any picture, and test the controls for leaks.
 
     Args:
         patients: labels, clinical values and cell counts.
