@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -8,13 +7,10 @@ from torch import nn
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil import neural
 from lymphocytosis.mil.aggregators import AGGREGATORS
-from lymphocytosis.mil.bags import gather_bags, in_batches, pack
+from lymphocytosis.mil.bags import gather_bags, pack
 from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.mil.epochs import cpu_state
-from lymphocytosis.mil.scores import balanced_accuracy
-from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.mil.turns import run_in_turns
-from lymphocytosis.progress import Progress
 
 
 def train(bags, train, validation, mil, seed, fabric):
@@ -213,20 +209,6 @@ class TestOneClassifier:
         mean = (history["validation_balanced_accuracy"] + history["train_balanced_accuracy"]) / 2
         assert mean[history["kept"]].iloc[0] == mean.max()
 
-    def test_a_fitted_threshold_balances_sensitivity_and_specificity(self):
-        rng = np.random.default_rng(0)
-        label = np.arange(40) % 2
-        probability = rng.random(40) * 0.4 + 0.1 * label  # everything under 0.5
-        best_gap, expected = 2.0, None
-        for cut in sorted(probability, reverse=True):
-            sensitivity = (probability >= cut)[label == 1].mean()
-            specificity = (probability < cut)[label == 0].mean()
-            if abs(sensitivity - specificity) < best_gap:
-                best_gap = abs(sensitivity - specificity)
-                expected = (sensitivity + specificity) / 2
-        assert balanced_accuracy(label, probability, "fitted") == pytest.approx(expected)
-        assert balanced_accuracy(label, probability, "fixed") == 0.5
-
     def test_same_seed_same_bits_with_dropout(self, cohort, mil):
         patients, table = cohort()
         bags = gather_bags(table, patients)
@@ -255,6 +237,15 @@ class TestOneClassifier:
         ):
             train(bags, TRAIN, VALIDATION, mil(), 3, FABRIC)
 
+    def test_bags_of_one_cell_can_be_trained_on(self, cohort, mil):
+        patients, table = cohort(signal=1.0)
+        first = table.to_pandas().groupby(["patient_id", "view"]).head(1).index.to_numpy()
+        patients["cell_count"] = 1
+        bags = gather_bags(table.take(first), patients)
+        # 17 patients in 3 views: 51 bags, so the last batch of five would hold one.
+        state, _ = train(bags, np.arange(17), VALIDATION, mil(), 3, FABRIC)
+        assert all(value.isfinite().all() for value in state.values())
+
 
 class TestStopping:
     def test_training_stops_where_no_later_epoch_can_be_kept(self, cohort, mil):
@@ -275,118 +266,21 @@ class TestStopping:
 
 
 @pytest.mark.gpu
-class TestOnAGPU:
-    def test_the_splits_together_are_near_each_on_the_cpu(self, cohort, mil):
-        # Without dropout, which draws other numbers there; few steps, for rounding grows.
-        settings = {"dropout": 0.0, "epochs": 1}
-        patients, bags, splits, _, history = suite_of(cohort, mil, **settings)
-        fabric = Fabric(accelerator="cuda", devices=1)
-        _, on_gpu = train_suite(bags, patients, splits, mil(**settings), 0, fabric, Progress(None))
-        np.testing.assert_allclose(on_gpu["loss"], history["loss"], rtol=1e-3)
-
-    def test_a_step_never_waits_for_the_device(self, cohort, mil, monkeypatch):
-        patients, table = cohort()
-        fabric = Fabric(accelerator="cuda", devices=1)
-        bags = gather_bags(table, patients).on(fabric.device)
-        train_epoch = neural.train_epoch
-
-        def watched(model, optimizer, fabric, batches):
-            def each():
-                for batch in batches:
-                    torch.cuda.set_sync_debug_mode("error")
-                    yield batch
-                torch.cuda.set_sync_debug_mode("default")
-
-            return train_epoch(model, optimizer, fabric, each())
-
-        monkeypatch.setattr(neural, "train_epoch", watched)
-        _, history = train(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, fabric)
-        assert len(history) == mil().epochs
-
-
-def suite_of(cohort, mil, **changes):
+def test_a_step_never_waits_for_the_device(cohort, mil, monkeypatch):
     patients, table = cohort()
-    bags = gather_bags(table, patients)
-    parts = {1: (TRAIN, VALIDATION), 2: (np.arange(8, 24), np.arange(8))}
-    splits = pd.concat(
-        pd.DataFrame({"split": s, "patient_id": patients["patient_id"][part], "role": role})
-        for s, both in parts.items()
-        for role, part in zip(("train", "validation"), both, strict=True)
-    )
-    return (
-        patients,
-        bags,
-        splits,
-        *train_suite(bags, patients, splits, mil(**changes), 0, FABRIC, Progress(None)),
-    )
+    fabric = Fabric(accelerator="cuda", devices=1)
+    bags = gather_bags(table, patients).on(fabric.device)
+    train_epoch = neural.train_epoch
 
+    def watched(model, optimizer, fabric, batches):
+        def each():
+            for batch in batches:
+                torch.cuda.set_sync_debug_mode("error")
+                yield batch
+            torch.cuda.set_sync_debug_mode("default")
 
-class TestBatches:
-    @pytest.mark.parametrize("n", range(2, 14))
-    def test_every_bag_once_and_none_alone(self, n):
-        batches = in_batches(np.arange(n), 4)
-        assert np.array_equal(np.concatenate(batches), np.arange(n))
-        assert all(2 <= len(batch) <= 5 for batch in batches)
+        return train_epoch(model, optimizer, fabric, each())
 
-    def test_bags_of_one_cell_can_be_trained_on(self, cohort, mil):
-        patients, table = cohort(signal=1.0)
-        first = table.to_pandas().groupby(["patient_id", "view"]).head(1).index.to_numpy()
-        patients["cell_count"] = 1
-        bags = gather_bags(table.take(first), patients)
-        # 17 patients in 3 views: 51 bags, so the last batch of five would hold one.
-        state, _ = train(bags, np.arange(17), VALIDATION, mil(), 3, FABRIC)
-        assert all(value.isfinite().all() for value in state.values())
-
-
-class TestSuite:
-    def test_one_classifier_a_split_each_as_if_trained_alone(self, cohort, mil):
-        threads = torch.get_num_threads()
-        _, bags, _, classifiers, history = suite_of(cohort, mil)
-        assert torch.get_num_threads() == threads
-        torch.set_num_threads(1)  # as in the suite: sums are taken in another order on two
-        alone, alone_history = train(bags, np.arange(8, 24), np.arange(8), mil(), 1, FABRIC)
-        torch.set_num_threads(threads)
-        assert list(classifiers["state_dicts"]) == [1, 2]
-        assert all(torch.equal(v, classifiers["state_dicts"][2][k]) for k, v in alone.items())
-        second = history[history["split"] == 2].drop(columns="split").reset_index(drop=True)
-        assert second.equals(alone_history)
-
-    @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-    @pytest.mark.parametrize("kind", ["neural", "logistic"])
-    def test_at_every_precision_threads_change_nothing(self, cohort, mil, kind, precision):
-        patients, table = cohort(n=48, signal=0.4)
-        bags = gather_bags(table, patients)
-        ids = patients["patient_id"]
-        splits = pd.concat(
-            pd.DataFrame({"split": s, "patient_id": ids, "role": role})
-            for s in range(1, 7)
-            for role in [np.where(np.arange(48) // 2 % 6 == s - 1, "validation", "train")]
-        )
-        fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
-        settings = mil(classifier=kind, epochs=6, dropout=0.3)
-        trained = []
-        threads = torch.get_num_threads()
-        for at_once in (1, 4):
-            torch.set_num_threads(at_once)
-            trained.append(train_suite(bags, patients, splits, settings, 0, fabric, Progress(None)))
-        torch.set_num_threads(threads)
-        (alone, history), (together, history_together) = trained
-        assert history.equals(history_together)
-        for split, state in alone["state_dicts"].items():
-            assert all(torch.equal(together["state_dicts"][split][k], v) for k, v in state.items())
-
-    @pytest.mark.parametrize("parts_done", [1, 2, 3])
-    @pytest.mark.parametrize("classifier", ["neural", "logistic"])
-    def test_after_a_kill_it_is_the_same_to_the_bit(
-        self, cohort, mil, after_a_kill, parts_done, classifier
-    ):
-        settings = mil(classifier=classifier)
-        patients, bags, splits, undisturbed, history = suite_of(cohort, mil, classifier=classifier)
-        # A table and a state for each of two splits.
-        found, found_history = after_a_kill(
-            lambda progress: train_suite(bags, patients, splits, settings, 0, FABRIC, progress),
-            parts_done,
-        )
-        assert found_history.equals(history)
-        for split, state in undisturbed["state_dicts"].items():
-            assert all(torch.equal(found["state_dicts"][split][k], v) for k, v in state.items())
+    monkeypatch.setattr(neural, "train_epoch", watched)
+    _, history = train(bags, TRAIN, VALIDATION, mil(dropout=0.3), 3, fabric)
+    assert len(history) == mil().epochs
