@@ -47,6 +47,18 @@ def test_a_symmetric_picture_has_three_equal_views():
     assert np.array_equal(small[0, 0], small[0, 2])
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_gives_nearly_the_same_features(precision):
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    model, _, *expected = embed(images, np.arange(6))
+    compute = COMPUTE.model_copy(update={"precision": precision})
+    parts = zip(*embed_pictures(model, images, np.arange(6), VIEWS, view_of, compute), strict=True)
+    _, *found = (np.concatenate(part) for part in parts)
+    for ours, exact in zip(found, expected, strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, exact, atol=0.05 * np.abs(exact).max())
+
+
 @pytest.mark.parametrize("shards_done", [1, 2, 3])
 def test_after_a_kill_all_shards_are_the_same_to_the_bit(after_a_kill, shards_done):
     images = np.random.default_rng(0).integers(0, 256, (22, 64, 64, 3), dtype=np.uint8)

@@ -139,6 +139,23 @@ class TestSuite:
         assert first.equals(alone)
         assert all(torch.equal(v, content["state_dicts"][1][k]) for k, v in state.items())
 
+    @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+    def test_mixed_precision_trains_and_predicts(
+        self, bags_of, splits, encoder, mil, bag_images, precision
+    ):
+        patients, bags = bags_of()
+        splits = splits[splits["split"] == 1]
+        fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+        content, history = train_picture_suite(
+            bags, patients, splits, encoder, mil(), bag_images(epochs=1), VIEWS, 3, fabric,
+            Progress(None),
+        )  # fmt: skip
+        assert history["loss"].between(0, 5).all()
+        table, _ = predict_patients_by_pictures(
+            content, bags, patients, splits, {1: VALIDATION}, VIEWS, fabric
+        )
+        assert table["probability"].between(0, 1).all()
+
     def test_after_a_kill_it_is_the_same_to_the_bit(
         self, bags_of, splits, encoder, mil, bag_images, suite, after_a_kill
     ):
