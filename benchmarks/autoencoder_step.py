@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from lymphocytosis.compute import start_fabric
-from lymphocytosis.encoders.pretrain import build_autoencoder
+from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
 

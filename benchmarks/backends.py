@@ -15,9 +15,9 @@ from torch import Tensor
 
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
-from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.backend import Embed, export_onnx, fastest_embed
-from lymphocytosis.encoders.pretrain import build_autoencoder
+from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
 SMALL = "tf_efficientnet_lite0"

@@ -17,9 +17,9 @@ from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
 from lymphocytosis.encoders import embed
-from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.backend import fastest_embed
-from lymphocytosis.encoders.pretrain import build_autoencoder
+from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters

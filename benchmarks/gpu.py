@@ -32,13 +32,14 @@ from benchmarks.embedding import VIEWS, embed_rows
 from benchmarks.pretraining import product_rate
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
+from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.embed import embed_pictures
-from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
-from lymphocytosis.encoders.tasks import autoencoder_task, build_task
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.mil.splits import draw_splits
 from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.pretext.task import build_task
+from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
 
 PROJECT = Path(__file__).parents[1]
@@ -167,12 +168,12 @@ def epoch_rows(
     fabric = start_fabric(compute)
     images = random_pictures(pictures, side)
     encoder = EncoderParameters(name=name, weights="random", small_dim=sizes.small_dim)
-    task = autoencoder_task(build_autoencoder(encoder, side, 0), pretext)
+    rows = np.arange(pictures)
+    task = build_task(encoder, pretext, images, rows, 0)
     bare = build_autoencoder(encoder, side, 0)
     optimizer = torch.optim.Adam(bare.parameters(), lr=pretext.learning_rate, fused=True)
     model, optimizer = fabric.setup(bare, optimizer)
     resident = fabric.to_device(torch.from_numpy(images[:batch]).permute(0, 3, 1, 2) / 255)
-    rows = np.arange(pictures)
     what = f"{name}, {side} pixels, batch {batch}, {precision}"
 
     def steps() -> None:
@@ -327,7 +328,7 @@ def repeats(sizes: Sizes) -> Iterator[Row]:
     splits = draw_splits(patients, classifiers.split_parameters(split_count), seed=0)
 
     def pretrained(compute: ComputeParameters) -> Iterator[torch.Tensor]:
-        task = autoencoder_task(build_autoencoder(encoder, sizes.small_side, 0), pretext)
+        task = build_task(encoder, pretext, images, rows, 0)
         made = pretrain(task, images, rows, rows[:1], pretext, compute, 0, Progress(None))
         yield from made.state.values()
 

@@ -102,12 +102,12 @@ def _embed(store: CellImages, cells: pd.DataFrame, file: Path) -> None:
 
 
 def _pretrain(store: CellImages, cells: pd.DataFrame) -> None:
-    from lymphocytosis.encoders import tasks
-    from lymphocytosis.encoders.pretrain import Task
+    from lymphocytosis.encoders import checkpoint
     from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
+    from lymphocytosis.pretext import task as tasks
 
     model = _tiny_model()
-    task = Task(
+    task = tasks.Task(
         module=model,
         kept=model,
         views=1,
@@ -117,7 +117,10 @@ def _pretrain(store: CellImages, cells: pd.DataFrame) -> None:
     settings = yaml.safe_load(CONF.read_text())["pretext"]
     pretext = PretextParameters(**settings | {"epochs": 1, "batch_size": 256, "images": "all"})
     patients = pd.DataFrame({"patient_id": cells["patient_id"].unique(), "subset": "train"})
-    with mock.patch.object(tasks, "build_task", lambda *_: task):
+    with (
+        mock.patch.object(tasks, "build_task", lambda *_: task),
+        mock.patch.object(checkpoint, "pack", lambda model, state, *_: state),
+    ):
         pretrain_encoder(store, cells, patients, ENCODER, pretext, COMPUTE, 0, Progress(None))
 
 

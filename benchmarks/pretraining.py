@@ -12,10 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
-from lymphocytosis.encoders.autoencoder import to_unit
-from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
-from lymphocytosis.encoders.tasks import autoencoder_task
+from lymphocytosis.encoders.autoencoder import build_autoencoder
+from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.pretext.task import build_task
+from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
@@ -36,7 +37,8 @@ def steps_row() -> Row:
     )
     fabric = start_fabric(compute)
     images = np.random.default_rng(0).integers(0, 256, (PICTURES, SIDE, SIDE, 3), dtype=np.uint8)
-    task = autoencoder_task(build_autoencoder(ENCODER, SIDE, 0), pretext)
+    rows = np.arange(PICTURES)
+    task = build_task(ENCODER, pretext, images, rows, 0)
     bare = build_autoencoder(ENCODER, SIDE, 0)
     optimizer = torch.optim.Adam(bare.parameters(), lr=pretext.learning_rate, fused=True)
     model, optimizer = fabric.setup(bare, optimizer)
@@ -52,7 +54,6 @@ def steps_row() -> Row:
         loss.item()
 
     def epoch() -> None:
-        rows = np.arange(PICTURES)
         pretrain(task, images, rows, rows[:1], pretext, compute, 0, Progress(None))
 
     seconds = time_in_turn({"bare": steps, "end to end": epoch}, TURNS)

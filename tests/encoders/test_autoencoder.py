@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from lymphocytosis.encoders.autoencoder import AutoEncoder, Decoder, to_unit
+from lymphocytosis.encoders.autoencoder import AutoEncoder, Decoder
 from lymphocytosis.encoders.encoder import Encoder
+from lymphocytosis.encoders.pictures import to_unit
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import torch
 
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.encoders import backend
-from lymphocytosis.encoders.autoencoder import to_unit
+from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.backend import fastest_embed
-from lymphocytosis.encoders.pretrain import build_autoencoder
+from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)

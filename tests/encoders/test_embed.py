@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lymphocytosis.encoders import pictures
+from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.embed import embed_in_shards, embed_pictures
-from lymphocytosis.encoders.pretrain import build_autoencoder
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 

@@ -96,7 +96,7 @@ class TestWeights:
 
     def test_a_file_that_holds_something_else_is_refused(self, tmp_path):
         torch.save({"epoch": 3, "model": {"w": torch.zeros(2)}}, tmp_path / "weights.pth")
-        with pytest.raises(UserError, match="not a state dict"):
+        with pytest.raises(UserError, match="does not fit"):
             build_encoder(parameters(chosen=str(tmp_path / "weights.pth")), 64)
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lymphocytosis.encoders.igpt import IGPT, build_igpt, learn_palette, pixels_of
-from lymphocytosis.errors import UserError
+from lymphocytosis.encoders.igpt import IGPT, pixels_of
+from lymphocytosis.encoders.pooled import random_projection
 from lymphocytosis.parameters import IgptParameters
 
 
@@ -17,9 +17,18 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
 
 
+def build():
+    """iGPT with a palette and a projection."""
+    torch.manual_seed(0)
+    model = IGPT(parameters(), 5)
+    model.palette.copy_(torch.rand(6, 3))
+    model.projection.copy_(random_projection(36, 5, 0))
+    return model
+
+
 @pytest.fixture
-def model(images):
-    model = build_igpt(parameters(), 5, images, np.arange(8), 0).eval()
+def model():
+    model = build().eval()
     # Larger weights than those of the start, so that every path shows in the results.
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -60,7 +69,7 @@ class TestPrediction:
 
     def test_training_lowers_the_cross_entropy_below_that_of_chance(self, images):
         # One picture, learnt by heart.
-        model = build_igpt(parameters(), 5, images, np.arange(8), 0)
+        model = build()
         colours = model.quantise(torch.from_numpy(images[:1]).permute(0, 3, 1, 2) / 255)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         for _ in range(60):
@@ -98,28 +107,6 @@ class TestQuantisation:
             torch.testing.assert_close(then, now)
 
 
-class TestPalette:
-    def test_it_finds_the_colours_that_there_are(self):
-        generator = np.random.default_rng(0)
-        true = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 0, 255]], dtype=np.uint8)
-        images = true[generator.integers(0, 4, (20, 16, 16))]
-        found = learn_palette(parameters(side=16, colours=4), images, np.arange(20), 0) * 255
-        assert {tuple(colour) for colour in found.round().int().tolist()} == {
-            tuple(colour) for colour in true.tolist()
-        }
-
-    def test_only_the_rows_asked_for_are_seen(self, images):
-        changed = images.copy()
-        changed[5:] = 0
-        rows = np.arange(5)
-        first, second = (learn_palette(parameters(), i, rows, 0) for i in (images, changed))
-        assert torch.equal(first, second)
-
-    def test_more_colours_than_pixels_are_refused(self, images):
-        with pytest.raises(UserError, match=r"igpt\.colours is 17.*16 pixels"):
-            learn_palette(parameters(colours=17), images, np.arange(1), 0)
-
-
 class TestEmbedding:
     @pytest.mark.parametrize(
         ("layers", "middle"),
@@ -151,12 +138,3 @@ def test_igpt_s_of_the_paper_has_its_76_million_weights():
         model = IGPT(parameters(side=32, colours=512, layers=24, width=512, heads=8), 1024)
     assert sum(values.numel() for values in model.parameters()) == pytest.approx(76e6, rel=0.02)
     assert model.projection.shape == (1024, 2560)
-
-
-def test_same_seed_same_model(images):
-    first, again, other = (
-        build_igpt(parameters(), 5, images, np.arange(8), seed).state_dict() for seed in (1, 1, 2)
-    )
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    for name in ("palette", "projection", "positions", "blocks.0.attend.weight"):
-        assert not torch.equal(first[name], other[name])

@@ -1,1 +1,1 @@
-"""Encoders, pretext tasks, their training, and embedding."""
+"""What an encoder is: architecture, weights, fingerprint, and how it embeds."""

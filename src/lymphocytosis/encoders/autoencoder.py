@@ -5,7 +5,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lymphocytosis.encoders.encoder import Encoder
+from lymphocytosis.compute import drawing_from
+from lymphocytosis.encoders.encoder import Encoder, build_encoder
+from lymphocytosis.parameters import EncoderParameters
 
 # Output channels of the decoder's five blocks, as in the authors' code.
 DECODER_CHANNELS = (512, 64, 32, 8, 3)
@@ -97,13 +99,16 @@ class AutoEncoder(nn.Module):
         return large, F.linear(large, self.narrow.weight[:, :, 0, 0], self.narrow.bias)
 
 
-def to_unit(pixels: Tensor) -> Tensor:
-    """Bring stored pictures to the form that the networks take.
+def build_autoencoder(encoder: EncoderParameters, image_size: int, seed: int) -> AutoEncoder:
+    """Build the autoencoder; the same seed gives the same random weights.
 
     Args:
-        pixels: (B, H, W, 3) uint8, 0 to 255.
+        encoder: the block `encoder` of the parameters.
+        image_size: side of the pictures in pixels.
+        seed: of the random weights.
 
     Returns:
-        (B, 3, H, W) float32, 0 to 1.
+        The autoencoder, in train mode.
     """
-    return pixels.permute(0, 3, 1, 2).float().div(255)
+    with drawing_from(seed):
+        return AutoEncoder(build_encoder(encoder, image_size), encoder.small_dim, image_size)

@@ -10,8 +10,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from lymphocytosis.encoders.autoencoder import to_unit
 from lymphocytosis.encoders.checkpoint import Embedder
+from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.errors import brief
 from lymphocytosis.parameters import ComputeParameters
 

@@ -1,14 +1,16 @@
 """Any timm model as an encoder: a picture in, a feature map out."""
 
+from math import isqrt
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from lymphocytosis.encoders.checks import check_name
+from lymphocytosis.encoders.names import check_name
+from lymphocytosis.encoders.timm_model import build_model
 from lymphocytosis.encoders.weights import initial_state
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, brief
 from lymphocytosis.parameters import EncoderParameters
 
 
@@ -28,23 +30,22 @@ class Encoder(nn.Module):
             image_size: side of the pictures in pixels; some models are built for one size.
 
         Raises:
-            UserError: timm has no such model, or the model takes no pictures of this size.
+            UserError: timm has no such model, it can't be built for pictures of this size, or it
+                gives no feature map of them.
         """
         super().__init__()
         check_name(name)
-        config = timm.get_pretrained_cfg(name)
-        # Models of one fixed size, such as plain transformers, are built for the pictures' size.
-        sized: dict[str, Any] = (
-            {"img_size": image_size} if config and config.fixed_input_size else {}
-        )
-        self.model: Any = timm.create_model(name, num_classes=0, global_pool="", **sized)
         try:
+            self.model: Any = build_model(name, image_size)
             with torch.inference_mode():
                 feature_map = self.eval()(torch.zeros(1, 3, image_size, image_size))
-        except (RuntimeError, AssertionError, ValueError) as error:
+        except Exception as error:
+            # Each of timm's families has its own.
+            config = timm.get_pretrained_cfg(name)
+            own = f" It is made for image.size {config.input_size[1]}." if config else ""
             raise UserError(
-                f"encoder.name {name!r} takes no pictures of {image_size}x{image_size}: {error}. "
-                "Change image.size or the encoder."
+                f"encoder.name {name!r} can't be used with pictures of {image_size}x{image_size} "
+                f"({brief(error)}). Choose another encoder, or another image.size.{own}"
             ) from error
         self.dim: int = feature_map.shape[1]
         self.train()
@@ -59,10 +60,15 @@ class Encoder(nn.Module):
             (B, dim, h, w) float.
         """
         features: Tensor = self.model.forward_features(images)
-        if features.ndim == 3:  # a transformer's tokens (B, n, dim), prefix tokens first
-            patches = features[:, self.model.num_prefix_tokens :]
-            side = round(patches.shape[1] ** 0.5)
-            return patches.transpose(1, 2).unflatten(2, (side, side))
+        if not isinstance(features, Tensor):
+            raise ValueError("it gives several sets of features instead of one feature map")
+        if features.ndim == 3:  # tokens (B, n, dim), prefix tokens first
+            n = features.shape[1]
+            prefix = getattr(self.model, "num_prefix_tokens", n - isqrt(n) ** 2)
+            side = isqrt(n - prefix)
+            if side < 2 or side**2 + prefix != n:
+                raise ValueError(f"it gives {n} tokens, which are no feature map")
+            return features[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
         width = self.model.num_features
         if features.shape[3] == width and features.shape[1] != width:  # (B, h, w, dim)
             return features.permute(0, 3, 1, 2)
@@ -80,10 +86,10 @@ def build_encoder(parameters: EncoderParameters, image_size: int) -> Encoder:
         The encoder, in train mode.
 
     Raises:
-        UserError: no such model, or its weights can't be had.
+        UserError: no such model, or it or its weights can't be used.
     """
     encoder = Encoder(parameters.name, image_size)
-    state = initial_state(parameters, encoder.model)
+    state = initial_state(parameters, encoder.model, image_size)
     if state is not None:
         encoder.model.load_state_dict(state)
     return encoder

@@ -5,22 +5,12 @@ Source: Chen et al. 2020, Generative pretraining from pixels (the paper's refere
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lymphocytosis.compute import drawing_from
-from lymphocytosis.encoders.autoencoder import to_unit
-from lymphocytosis.encoders.pooled import random_projection
-from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import IgptParameters
 
-# The palette is learnt from so many pictures and pixels of them at most: more change it little.
-PALETTE_PICTURES = 2_000
-PALETTE_PIXELS = 200_000
 # Layers in the middle whose activations are the large embedding, as iGPT's authors join five.
 MIDDLE_LAYERS = 5
 
@@ -186,69 +176,3 @@ def pixels_of(images: Tensor, side: int) -> Tensor:
         (B, side x side, 3) float.
     """
     return F.adaptive_avg_pool2d(images, side).flatten(2).transpose(1, 2)
-
-
-def build_igpt(
-    parameters: IgptParameters,
-    small_dim: int,
-    images: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
-    seed: int,
-) -> IGPT:
-    """Build the model with random weights and the palette of the pictures.
-
-    Args:
-        parameters: the block `pretext.igpt` of the parameters.
-        small_dim: width of the small embedding.
-        images: (n, S, S, 3) uint8, the image store.
-        rows: (m,) rows of `images` that the pretext task may see.
-        seed: of weights, palette and projection.
-
-    Returns:
-        The model, in train mode.
-
-    Raises:
-        UserError: the pictures have fewer pixels than the palette has colours.
-    """
-    with drawing_from(seed):
-        model = IGPT(parameters, small_dim)
-    model.palette.copy_(learn_palette(parameters, images, rows, seed))
-    model.projection.copy_(random_projection(model.projection.shape[1], small_dim, seed))
-    return model
-
-
-def learn_palette(
-    parameters: IgptParameters,
-    images: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
-    seed: int,
-) -> Tensor:
-    """Find the colours that stand for all others, by k-means on a sample of pixels.
-
-    Args:
-        parameters: the block `pretext.igpt` of the parameters.
-        images: (n, S, S, 3) uint8, the image store.
-        rows: (m,) rows of `images` that may be seen.
-        seed: of the sample and of k-means.
-
-    Returns:
-        (colours, 3) float32, in [0, 1].
-
-    Raises:
-        UserError: the pictures have fewer pixels than the palette has colours.
-    """
-    generator = np.random.default_rng(seed)
-    sample = np.sort(generator.permutation(rows)[:PALETTE_PICTURES])
-    shrunk = [
-        pixels_of(to_unit(torch.from_numpy(images[batch])), parameters.side).flatten(0, 1)
-        for batch in np.array_split(sample, range(64, len(sample), 64))
-    ]
-    pixels = torch.cat(shrunk).numpy()
-    pixels = pixels[generator.permutation(len(pixels))[:PALETTE_PIXELS]]
-    if len(pixels) < parameters.colours:
-        raise UserError(
-            f"pretext.igpt.colours is {parameters.colours}, and the pictures have {len(pixels)} "
-            "pixels together, once they are shrunk. Lower it, or raise pretext.igpt.side."
-        )
-    kmeans = MiniBatchKMeans(parameters.colours, batch_size=4096, n_init=1, random_state=seed)
-    return torch.from_numpy(kmeans.fit(pixels).cluster_centers_).clamp(0, 1)

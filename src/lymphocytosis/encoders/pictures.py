@@ -1,4 +1,4 @@
-"""Reading the image store batch by batch, to where the network is."""
+"""Reading the image store batch by batch, to where the network is and in the form it takes."""
 
 import numpy as np
 import numpy.typing as npt
@@ -63,3 +63,15 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
         The same values there. From pinned memory they cross while a GPU still computes.
     """
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Bring stored pictures to the form that the networks take.
+
+    Args:
+        pixels: (B, H, W, 3) uint8, 0 to 255.
+
+    Returns:
+        (B, 3, H, W) float32, 0 to 1.
+    """
+    return pixels.permute(0, 3, 1, 2).float().div(255)

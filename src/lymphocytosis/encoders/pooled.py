@@ -74,31 +74,6 @@ def build_pooled_encoder(
     return pooled
 
 
-def build_frozen(parameters: EncoderParameters, image_size: int, seed: int) -> PooledEncoder:
-    """Build the pretrained encoder as it is (paper, section 2.1: features from ImageNet).
-
-    Nothing is trained, the linear layer neither: it is a random projection.
-
-    Args:
-        parameters: the block `encoder` of the parameters.
-        image_size: side of the pictures in pixels.
-        seed: of the projection.
-
-    Returns:
-        The encoder, in eval mode.
-
-    Raises:
-        UserError: no such model, or its weights can't be had.
-    """
-    pooled = build_pooled_encoder(parameters, image_size, seed)
-    with torch.no_grad():
-        pooled.narrow.weight.copy_(
-            random_projection(pooled.encoder.dim, parameters.small_dim, seed)
-        )
-        pooled.narrow.bias.zero_()
-    return pooled.eval()
-
-
 def random_projection(from_dim: int, to_dim: int, seed: int) -> Tensor:
     """Draw a projection that learns nothing and nearly keeps the distances between vectors.
 

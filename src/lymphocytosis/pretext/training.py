@@ -1,7 +1,7 @@
 """Training on pictures without labels (paper, sections 2.1.1 and 3.1): one loop, any task."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,40 +13,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lymphocytosis.compute import drawing_from, start_fabric
-from lymphocytosis.encoders.augment import flip_and_turn
-from lymphocytosis.encoders.autoencoder import AutoEncoder, to_unit
-from lymphocytosis.encoders.encoder import build_encoder
-from lymphocytosis.encoders.pictures import Images, Pictures
+from lymphocytosis.encoders.pictures import Images, Pictures, to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
-from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.parameters import ComputeParameters, PretextParameters
+from lymphocytosis.pretext.augment import flip_and_turn
+from lymphocytosis.pretext.task import Loss, Task
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 # Batches after which the losses are looked at: on a GPU each look waits for it.
 _LOOK = 50
-
-
-@dataclass(frozen=True)
-class Task:
-    """A pretext task, as the training loop takes it.
-
-    Attributes:
-        module: what is trained.
-        kept: the part of it that embeds; its weights are kept.
-        views: how many copies of each picture a step takes, each flipped and turned by itself.
-        loss: from the module, the copies, each (B, 3, S, S) float in [0, 1], and the generator of
-            all draws: the loss of a batch.
-        show: from the module in eval mode, (k, 3, S, S) pictures and the epoch's name: what the
-            task makes of them, (k, 3, S, S) float in [0, 1], by title.
-    """
-
-    module: nn.Module
-    kept: nn.Module
-    views: int
-    loss: Callable[[nn.Module, Sequence[Tensor], torch.Generator], Tensor]
-    show: Callable[[nn.Module, Tensor, str], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -63,36 +41,6 @@ class Pretraining:
     state: dict[str, Tensor]
     history: pd.DataFrame
     shown: dict[str, Images]
-
-
-def build_autoencoder(encoder: EncoderParameters, image_size: int, seed: int) -> AutoEncoder:
-    """Build the autoencoder; the same seed gives the same random weights.
-
-    Args:
-        encoder: the block `encoder` of the parameters.
-        image_size: side of the pictures in pixels.
-        seed: of the random weights.
-
-    Returns:
-        The autoencoder, in train mode.
-    """
-    with drawing_from(seed):
-        return AutoEncoder(build_encoder(encoder, image_size), encoder.small_dim, image_size)
-
-
-def untrained(model: nn.Module, images: Images, shown: npt.NDArray[np.int64]) -> Pretraining:
-    """Take a model as it is, for the task that trains nothing.
-
-    Args:
-        model: with its weights.
-        images: (n, S, S, 3) uint8, the image store.
-        shown: (k,) rows of `images` for the figure.
-
-    Returns:
-        Its weights, a history of no epochs, and the original pictures.
-    """
-    history = pd.DataFrame({"epoch": np.empty(0, np.int64), "loss": np.empty(0)})
-    return Pretraining(_copy_of_state(model), history, {"original": np.array(images[shown])})
 
 
 def pretrain(
@@ -118,11 +66,18 @@ def pretrain(
         progress: where each epoch is kept: weights, the optimiser's state, the random state.
 
     Returns:
-        Weights, history and pictures to show.
+        Weights, history and pictures to show; no epochs where the task trains nothing.
 
     Raises:
         UserError: the loss, or a weight, is no longer a finite number; the last good epoch is kept.
+            Or there is one picture, and the task compares pictures.
     """
+    pictures = {"original": np.array(images[shown])}
+    if task.loss is None:
+        history = pd.DataFrame({"epoch": np.empty(0, np.int64), "loss": np.empty(0)})
+        return Pretraining(_copy_of_state(task.kept), history, pictures)
+    if task.views > 1 and len(rows) < 2:
+        raise UserError(f"pretext.name {pretext.name!r} compares pictures, and there is only one.")
     fabric = start_fabric(compute)
     kept = progress.values("epoch")
     if kept:
@@ -134,7 +89,6 @@ def pretrain(
     generator = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     best: dict[str, Tensor] = {}
-    pictures = {"original": np.array(images[shown])}
     if kept:
         optimizer.load_state_dict(kept["optimizer"])
         generator.set_state(kept["generator"])
@@ -144,12 +98,14 @@ def pretrain(
     for epoch in range(len(losses) + 1, pretext.epochs + 1):
         order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
         batches = list(order.split(pretext.batch_size))
-        if task.views > 1 and len(batches) > 1 and len(batches[-1]) == 1:
-            # A task that compares pictures has nothing to compare a single one with.
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            # BatchNorm after pooling, and a task that compares pictures, need more than one.
             batches[-2:] = [torch.cat(batches[-2:])]
         # A seed for each epoch: some encoders drop paths, and after a kill the same ones.
         with drawing_from(seed + 1_000_003 * epoch):
-            steps = _steps(task, model, optimizer, fabric, store, batches, pretext, generator)
+            steps = _steps(
+                task, task.loss, model, optimizer, fabric, store, batches, pretext, generator
+            )
             # disable=None: no bar where there is no terminal.
             title = f"epoch {epoch}/{pretext.epochs}"
             # One tensor: small ones kept between large ones would keep freed memory apart.
@@ -187,6 +143,7 @@ def pretrain(
 
 def _steps(
     task: Task,
+    loss_of: Loss,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     fabric: Fabric,
@@ -203,7 +160,7 @@ def _steps(
             to_unit(flip_and_turn(pixels, pretext.upright_weight, generator))
             for _ in range(task.views)
         ]
-        loss = task.loss(model, views, generator)
+        loss = loss_of(model, views, generator)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()

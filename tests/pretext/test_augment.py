@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torchvision.transforms.v2 import functional
 
-from lymphocytosis.encoders.augment import blur, flip_and_turn, jitter, recolour, restain
 from lymphocytosis.parameters import JitterParameters
+from lymphocytosis.pretext.augment import blur, flip_and_turn, jitter, recolour, restain
 
 
 def dihedral(picture):

@@ -4,10 +4,10 @@ import torch
 from torch.nn import functional as F
 
 from lymphocytosis.encoders.pooled import build_pooled_encoder
-from lymphocytosis.encoders.pretrain import pretrain
-from lymphocytosis.encoders.tasks import build_task
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from lymphocytosis.pretext.task import build_task
+from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)

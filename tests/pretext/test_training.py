@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from lymphocytosis.encoders.augment import flip_and_turn
-from lymphocytosis.encoders.pretrain import build_autoencoder, pretrain
-from lymphocytosis.encoders.tasks import autoencoder_task
+from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from lymphocytosis.pretext.augment import flip_and_turn
+from lymphocytosis.pretext.task import build_task
+from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
 
 ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
@@ -34,7 +35,7 @@ def run(pretext_parameters):
     def train(images, seed=0, rows=None, progress=NOTHING, **changes):
         rows = np.arange(len(images)) if rows is None else rows
         pretext = pretext_parameters(**changes)
-        task = autoencoder_task(build_autoencoder(ENCODER, 64, seed), pretext)
+        task = build_task(ENCODER, pretext, images, rows, seed)
         return pretrain(
             task, images, rows, SHOWN, pretext, COMPUTE, seed, progress or Progress(None)
         )
@@ -123,7 +124,7 @@ class TestWhatIsKept:
 
 def test_a_loss_that_is_no_number_stops_the_run(run, images, monkeypatch):
     monkeypatch.setattr(
-        "lymphocytosis.encoders.pretrain.to_unit",
+        "lymphocytosis.pretext.training.to_unit",
         lambda pixels: torch.full((len(pixels), 3, 64, 64), float("nan")),
     )
     with pytest.raises(UserError, match=r"loss of epoch 1, batch 1 is nan.*pretext\.learning_rate"):
@@ -147,12 +148,11 @@ class TestAfterAKill:
         pretext = pretext_parameters(epochs=3, batch_size=5)
 
         def train(progress):
-            model = build_autoencoder(ENCODER, 64, 0)
-            # As swin's drop path: it draws from torch's global generator.
-            model.narrow = torch.nn.Sequential(model.narrow, torch.nn.Dropout(0.5))
-            task = autoencoder_task(model, pretext)
-            torch.rand(np.random.default_rng().integers(1, 99))  # what else a process has drawn
             rows = np.arange(len(images))
+            task = build_task(ENCODER, pretext, images, rows, 0)
+            # As swin's drop path: it draws from torch's global generator.
+            task.module.narrow = torch.nn.Sequential(task.module.narrow, torch.nn.Dropout(0.5))
+            torch.rand(np.random.default_rng().integers(1, 99))  # what else a process has drawn
             return pretrain(task, images, rows, SHOWN, pretext, COMPUTE, 0, progress)
 
         undisturbed, resumed = train(NOTHING), after_a_kill(train, 1)
@@ -162,7 +162,7 @@ class TestAfterAKill:
     def test_a_loss_that_is_no_number_keeps_the_last_good_epoch(
         self, run, images, tmp_path, monkeypatch
     ):
-        from lymphocytosis.encoders import pretrain as module
+        from lymphocytosis.pretext import training as module
 
         look, seen = module._mean, []
 
@@ -182,7 +182,7 @@ class TestAfterAKill:
     ):
         """Though every loss is finite: it is the gradient of an epoch's last batch."""
         pretext = pretext_parameters(epochs=3, batch_size=5, keep=keep)
-        task = autoencoder_task(build_autoencoder(ENCODER, 64, 0), pretext)
+        task = build_task(ENCODER, pretext, images, np.arange(10), 0)
         batches = []
 
         def loss(*given):

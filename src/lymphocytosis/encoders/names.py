@@ -1,0 +1,36 @@
+"""The names of timm's models.
+
+A run waits for these checks before its first node, and importing timm takes seconds. So it is
+imported only for a name that is not in its source.
+"""
+
+import difflib
+from importlib.metadata import distribution
+from pathlib import Path
+
+from lymphocytosis.errors import UserError
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that timm doesn't know.
+
+    Args:
+        name: `encoder.name`; a tag after a dot chooses among a model's weights.
+
+    Raises:
+        UserError: timm has no such model; the message offers the nearest names.
+    """
+    if _is_in_source(name.split(".")[0]):
+        return
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"encoder.name: timm {timm.__version__} has no model {name!r}.{hint}")
+
+
+def _is_in_source(model: str) -> bool:
+    folder = Path(str(distribution("timm").locate_file("timm/models")))
+    definition = f"@register_model\ndef {model}("
+    return any(definition in file.read_text(encoding="utf-8") for file in folder.glob("*.py"))

@@ -1,0 +1,30 @@
+"""Building a timm model without what stands behind its last feature map."""
+
+from typing import Any
+
+import timm
+
+
+def build_model(name: str, image_size: int, pretrained: bool = False) -> Any:
+    """Build a timm model.
+
+    Args:
+        name: a timm model.
+        image_size: side of the pictures in pixels; some models are built for one size.
+        pretrained: with the weights of timm's hub; else random ones.
+
+    Returns:
+        The model, without a classification head.
+
+    Raises:
+        Exception: of many kinds: the hub's client's, and each family's where it can't be built.
+    """
+    config = timm.get_pretrained_cfg(name)
+    options: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0}
+    # Plain transformers, for example, are built for the pictures' size.
+    if config and config.fixed_input_size and config.input_size[1] != image_size:
+        options["img_size"] = image_size
+    try:
+        return timm.create_model(name, global_pool="", **options)
+    except AssertionError:  # some families can't do without their pooling
+        return timm.create_model(name, **options)

@@ -1,0 +1,107 @@
+"""What simclr and vicreg share: two views of a picture are brought together.
+
+Their losses and projection heads are lightly's. The head stands on the small embedding, which so is
+trained too, and is not kept: what is left is a map of the same form as the autoencoder's.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from lymphocytosis.encoders.pooled import PooledEncoder
+from lymphocytosis.errors import UserError
+from lymphocytosis.parameters import PretextParameters
+from lymphocytosis.pretext.augment import flip_and_turn, jitter
+from lymphocytosis.pretext.task import Task
+
+
+class JointEmbedding(nn.Module):
+    """An encoder and the projection head that only its training needs."""
+
+    def __init__(self, pooled: PooledEncoder, head: nn.Module) -> None:
+        """Put the two together.
+
+        Args:
+            pooled: gives the small embedding (B, small_dim).
+            head: takes it.
+        """
+        super().__init__()
+        self.pooled = pooled
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Project pictures to where views are compared.
+
+        Args:
+            images: (B, 3, H, W) float, in [0, 1].
+
+        Returns:
+            (B, the head's output width) float.
+        """
+        projected: Tensor = self.head(self.pooled.embed(images)[1])
+        return projected
+
+
+def joint_embedding_task(
+    pooled: PooledEncoder,
+    head: nn.Module,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    pretext: PretextParameters,
+    seed: int,
+) -> Task:
+    """Bring two views of a picture together, and keep different pictures apart.
+
+    Args:
+        pooled: the encoder, with its initial weights.
+        head: takes its small embedding.
+        criterion: from both views' projections, each (B, width), to the loss.
+        pretext: the block `pretext` of the parameters.
+        seed: of the views that are shown.
+
+    Returns:
+        The task. It shows two views.
+    """
+
+    def loss(model: nn.Module, views: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+        first, second = (model(jitter(view, pretext.jitter, generator)) for view in views)
+        return criterion(first, second)
+
+    def show(model: nn.Module, pictures: Tensor, epoch: str) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = {}
+        for title in ("view 1", "view 2"):
+            turned = flip_and_turn(
+                pictures.permute(0, 2, 3, 1), pretext.upright_weight, generator
+            ).permute(0, 3, 1, 2)
+            drawn[title] = jitter(turned, pretext.jitter, generator)
+        return drawn
+
+    return Task(JointEmbedding(pooled, head), pooled, 2, loss, show)
+
+
+def import_lightly(task: str) -> tuple[ModuleType, ModuleType]:
+    """Import lightly where it is needed: it is an extra of its own.
+
+    Args:
+        task: `pretext.name`, for the message.
+
+    Returns:
+        Its modules of losses and of heads.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    # Before 1.6, importing it asks its makers' server for a newer version, unless this is set.
+    os.environ.setdefault("LIGHTLY_DID_VERSION_CHECK", "True")
+    try:
+        from lightly import loss
+        from lightly.models.modules import heads
+    except ImportError:
+        raise UserError(
+            f"pretext.name is {task!r}, whose loss is lightly's, and lightly is not installed: "
+            "pip install 'lymphocytosis[ssl]'"
+        ) from None
+    return loss, heads

@@ -1,0 +1,83 @@
+"""What a pretext task is.
+
+`pretext.name` names a module of this room. It has `LOSS`, what its loss is called in a figure, and
+`build`, which takes the arguments of `build_task` and returns the task with its initial weights.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lymphocytosis.encoders.checkpoint import Embedder
+from lymphocytosis.parameters import EncoderParameters, PretextParameters
+
+Loss = Callable[[nn.Module, Sequence[Tensor], torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pretext task, as the training loop takes it.
+
+    Attributes:
+        module: what is trained.
+        kept: the part of it that embeds; its weights are kept.
+        views: how many copies of each picture a step takes, each flipped and turned by itself.
+        loss: from the module, the copies, each (B, 3, S, S) float in [0, 1], and the generator of
+            all draws: the loss of a batch. None where nothing is trained.
+        show: from the module in eval mode, (k, 3, S, S) pictures and the epoch's name: what the
+            task makes of them, (k, 3, S, S) float in [0, 1], by title.
+    """
+
+    module: nn.Module
+    kept: Embedder
+    views: int
+    loss: Loss | None
+    show: Callable[[nn.Module, Tensor, str], dict[str, Tensor]]
+
+
+def build_task(
+    encoder: EncoderParameters,
+    pretext: PretextParameters,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+    seed: int,
+) -> Task:
+    """Build what `pretext.name` names, with its initial weights.
+
+    Args:
+        encoder: the block `encoder` of the parameters.
+        pretext: the block `pretext`.
+        images: (n, S, S, 3) uint8, the image store.
+        rows: (m,) rows of `images` that are trained on.
+        seed: of all that is random at the start.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: no such model, weights or library, or there are too few pictures.
+    """
+    task: Task = _module_of(pretext.name).build(encoder, pretext, images, rows, seed)
+    return task
+
+
+def name_of_loss(name: str) -> str:
+    """Say what a task's loss is called.
+
+    Args:
+        name: `pretext.name`.
+
+    Returns:
+        The label of a figure's axis.
+    """
+    return str(_module_of(name).LOSS)
+
+
+def _module_of(name: str) -> ModuleType:
+    return import_module(f"lymphocytosis.pretext.{name}")
