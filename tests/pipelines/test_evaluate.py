@@ -160,7 +160,9 @@ class TestChoices:
     def test_a_frozen_encoder_is_described_by_its_weights_origin(self, finished):
         catalog = finished[1]
         given = check_parameters(catalog.load("parameters"))
+        embedder, _ = checkpoint.unpack(catalog.load("autoencoder"))
         frozen = checkpoint.pack(
+            embedder,
             {},
             given.encoder.model_copy(
                 update={"name": "tf_efficientnet_lite0", "weights": "mine.pth"}

@@ -14,11 +14,11 @@ from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import check_parameters
 from lymphocytosis.pipelines.embed.nodes import embed_cells
 from lymphocytosis.pipelines.ssl_pretrain.nodes import (
-    LOSSES,
     plot_pretrain_history,
     plot_reconstructions,
     pretrain_encoder,
 )
+from lymphocytosis.pretext.task import name_of_loss
 from lymphocytosis.progress import Progress
 from lymphocytosis.settings import CONFIG_LOADER_ARGS
 
@@ -82,14 +82,23 @@ def test_each_task_gives_an_encoder_that_embeds_a_history_and_figures(run, store
     assert table.num_rows == 6 * len(VIEWS)
     assert table.schema.field("small").type.list_size == blocks.encoder.small_dim
     assert np.isfinite(np.stack(table["large"].to_pylist())).all()
-    assert packed["kind"] == packed["parameters"]["pretext"]["name"] == name
+    assert packed["parameters"]["pretext"]["name"] == name
     assert list(schemas.pretrain_history.validate(history)["epoch"]) == (
         [] if name == "frozen" else [1, 2]
     )
     assert np.array_equal(shown["original"], store[[0, 1, 3, 5]])
     assert len(plot_reconstructions(shown).axes) == 4 * len(shown)
     (axis,) = plot_pretrain_history(history, blocks.pretext).axes
-    assert axis.get_ylabel() == LOSSES[name]
+    assert axis.get_ylabel() == name_of_loss(name)
+
+
+def test_one_epoch_shows_in_the_history(pretext_parameters):
+    for losses in ([0.3], [0.3, 0.2]):
+        history = pd.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})
+        figure = plot_pretrain_history(history, pretext_parameters())
+        figure.draw_without_rendering()
+        (line,) = figure.axes[0].lines
+        assert (line.get_marker() == "o") == (len(losses) == 1)
 
 
 def test_nothing_is_trained_for_frozen_features(run):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning_fabric import Fabric
+from tests.encoders.conftest import pretext_parameters  # noqa: F401
 
 from lymphocytosis.encoders.checkpoint import fingerprint, pack
 from lymphocytosis.mil.bags import gather_bags
@@ -14,7 +15,6 @@ from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import EncoderParameters, EnsembleParameters
 from lymphocytosis.progress import Progress
 from lymphocytosis.system.trained import gather_for, load_system
-from tests.encoders.conftest import pretext_parameters  # noqa: F401
 from tests.mil.conftest import cohort, mil  # noqa: F401
 
 FABRIC = Fabric(accelerator="cpu", devices=1)

@@ -1,37 +1,28 @@
 """What a run asks of an encoder, refused before any work where it is not there."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from lymphocytosis.encoders.names import check_name
+from lymphocytosis.encoders.names import check_name, family_of
 from lymphocytosis.parameters import EncoderParameters
 
-if TYPE_CHECKING:
-    from lymphocytosis.encoders.encoder import Encoder
 
-
-def check_encoder(parameters: EncoderParameters, image_size: int) -> Encoder:
+def check_encoder(parameters: EncoderParameters, image_size: int) -> None:
     """Refuse, before any work, an encoder that can't be used or weights that don't fit it.
 
     Args:
         parameters: the block `encoder` of the parameters.
         image_size: side of the pictures in pixels.
 
-    Returns:
-        The encoder on torch's meta device: shapes without values.
-
     Raises:
         UserError: no such model, it can't be used, or its weights are not there or don't fit.
     """
     check_name(parameters.name)
-    # Only here: importing torch takes seconds, which a mistyped name must not wait for.
+    # Importing torch takes seconds, and the family of the paper takes pictures of any size.
+    if parameters.weights == "random" and family_of(parameters.name) == "efficientnet":
+        return
     import torch
 
     from lymphocytosis.encoders.encoder import Encoder
     from lymphocytosis.encoders.weights import initial_state
 
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes without values
         encoder = Encoder(parameters.name, image_size)
     initial_state(parameters, encoder.model, image_size)
-    return encoder

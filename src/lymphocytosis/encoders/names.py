@@ -20,7 +20,7 @@ def check_name(name: str) -> None:
     Raises:
         UserError: timm has no such model; the message offers the nearest names.
     """
-    if _is_in_source(name.split(".")[0]):
+    if family_of(name):
         return
     import timm
 
@@ -30,7 +30,18 @@ def check_name(name: str) -> None:
         raise UserError(f"encoder.name: timm {timm.__version__} has no model {name!r}.{hint}")
 
 
-def _is_in_source(model: str) -> bool:
+def family_of(name: str) -> str | None:
+    """Look for a model in timm's source.
+
+    Args:
+        name: `encoder.name`; a tag after a dot chooses among a model's weights.
+
+    Returns:
+        The module of `timm.models` that defines it, or None.
+    """
     folder = Path(str(distribution("timm").locate_file("timm/models")))
-    definition = f"@register_model\ndef {model}("
-    return any(definition in file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
+    definition = f"@register_model\ndef {name.split('.')[0]}("
+    for file in folder.glob("*.py"):
+        if definition in file.read_text(encoding="utf-8"):
+            return file.stem
+    return None
