@@ -10,6 +10,7 @@ from lymphocytosis.encoders.checkpoint import (
     pack,
     unpack,
 )
+from lymphocytosis.encoders.pooled import PooledEncoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters, ImageParameters
 from lymphocytosis.pretext.task import build_task
@@ -37,14 +38,14 @@ def build(pretext):
 def packed(request, pretext_parameters):
     pretext = pretext_parameters(name=getattr(request, "param", "autoencoder"))
     model = build(pretext)
-    return pack(model, dict(model.state_dict()), ENCODER, IMAGE, pretext, seed=3)
+    return pack(type(model), dict(model.state_dict()), ENCODER, IMAGE, pretext, seed=3)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_rebuilt_model_embeds_the_same(pretext_parameters, tmp_path, name):
     pretext = pretext_parameters(name=name)
     original = build(pretext).eval()
-    packed = pack(original, dict(original.state_dict()), ENCODER, IMAGE, pretext, seed=3)
+    packed = pack(type(original), dict(original.state_dict()), ENCODER, IMAGE, pretext, seed=3)
     torch.save(packed, tmp_path / "model.pt")
     loaded = torch.load(tmp_path / "model.pt", weights_only=True)
     rebuilt, image = unpack(loaded)
@@ -60,7 +61,7 @@ def test_the_rebuilt_model_embeds_the_same(pretext_parameters, tmp_path, name):
 def test_the_fingerprint_heeds_the_tasks_own_block_and_no_others(pretext_parameters):
     def of(name, **changes):
         pretext = pretext_parameters(name=name, **changes)
-        return fingerprint(pack(build(pretext), {}, ENCODER, IMAGE, pretext, seed=3))
+        return fingerprint(pack(PooledEncoder, {}, ENCODER, IMAGE, pretext, seed=3))
 
     other = {"igpt": {"side": 4, "colours": 8, "layers": 2, "width": 8, "heads": 2}}
     assert of("igpt") != of("igpt", **other)

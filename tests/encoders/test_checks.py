@@ -13,8 +13,8 @@ def changed(**changes):
 
 
 def test_it_takes_no_memory_for_weights():
-    encoder = check_encoder(ENCODER, 64)
-    assert all(value.is_meta for value in encoder.parameters())
+    # 1.8 thousand million weights: 7 GB.
+    check_encoder(changed(name="vit_giant_patch14_224"), 224)
 
 
 def test_a_missing_file_is_refused(tmp_path):

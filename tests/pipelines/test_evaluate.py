@@ -15,6 +15,7 @@ from kedro.framework.startup import bootstrap_project
 from lymphocytosis.decision.rules import decide_by_sa, summarise
 from lymphocytosis.decision.thresholds import threshold_for_sensitivity
 from lymphocytosis.encoders import checkpoint
+from lymphocytosis.encoders.pooled import PooledEncoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import write_model_file
 from lymphocytosis.parameters import check_parameters
@@ -160,9 +161,8 @@ class TestChoices:
     def test_a_frozen_encoder_is_described_by_its_weights_origin(self, finished):
         catalog = finished[1]
         given = check_parameters(catalog.load("parameters"))
-        embedder, _ = checkpoint.unpack(catalog.load("autoencoder"))
         frozen = checkpoint.pack(
-            embedder,
+            PooledEncoder,
             {},
             given.encoder.model_copy(
                 update={"name": "tf_efficientnet_lite0", "weights": "mine.pth"}

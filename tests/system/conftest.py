@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from lightning_fabric import Fabric
-from tests.encoders.conftest import pretext_parameters  # noqa: F401
 
+from lymphocytosis.encoders.autoencoder import AutoEncoder
 from lymphocytosis.encoders.checkpoint import fingerprint, pack
 from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.suite import train_suite
@@ -22,13 +22,13 @@ ENSEMBLE = EnsembleParameters(sa_variant="corrected")
 
 
 @pytest.fixture(scope="session")
-def autoencoder(pretext_parameters, image_parameters):  # noqa: F811
+def autoencoder(pretext_parameters, image_parameters):
     """A function that packs an encoder; nothing here builds it."""
 
     def build(seed=0):
         encoder = EncoderParameters(name="test_efficientnet", weights="random", small_dim=3)
         state = {"weight": torch.full((2,), float(seed))}
-        return pack(state, encoder, image_parameters(), pretext_parameters(), seed)
+        return pack(AutoEncoder, state, encoder, image_parameters(), pretext_parameters(), seed)
 
     return build
 

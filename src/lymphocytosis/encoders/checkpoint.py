@@ -53,7 +53,7 @@ class Origin:
 
 
 def pack(
-    embedder: Embedder,
+    embedder: type[Embedder],
     state: dict[str, Any],
     encoder: EncoderParameters,
     image: ImageParameters,
@@ -63,8 +63,8 @@ def pack(
     """Put a state dict together with all that is needed to rebuild and to trace the model.
 
     Args:
-        embedder: the model.
-        state: its weights, which may be those of an earlier epoch.
+        embedder: the model's class.
+        state: the model's state dict.
         encoder: what was built.
         image: how its pictures were shaped.
         pretext: how it was trained; other tasks' blocks are left out.
@@ -80,7 +80,7 @@ def pack(
         "pretext": pretext.model_dump(mode="json", exclude=others),
         "seed": seed,
     }
-    return {"kind": KINDS[type(embedder)], "parameters": parameters, "state_dict": state}
+    return {"kind": KINDS[embedder], "parameters": parameters, "state_dict": state}
 
 
 def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:

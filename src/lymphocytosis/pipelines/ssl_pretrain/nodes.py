@@ -68,7 +68,7 @@ def pretrain_encoder(
         }
     )
     trained = pretrain(task, cell_images, rows, shown, pretext, compute, seed, progress)
-    packed = pack(task.kept, trained.state, encoder, cell_images.image, pretext, seed)
+    packed = pack(type(task.kept), trained.state, encoder, cell_images.image, pretext, seed)
     return packed, trained.history, trained.shown
 
 
