@@ -13,7 +13,7 @@ _TWO_SOURCES = (
     "The pictures come from more than one source, and a model may have learned to tell the sources "
     "apart. Trust no score of pictures before that is ruled out."
 )
-# What each control is, and what follows where it tells the diagnosis.
+# What each control is, and what follows where it predicts the diagnosis.
 _LEAKS = {
     "bag size": (
         "The number of pictures of a patient",
