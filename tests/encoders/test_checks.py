@@ -12,11 +12,6 @@ def changed(**changes):
     return ENCODER.model_copy(update=changes)
 
 
-def test_it_takes_no_memory_for_weights():
-    # 1.8 thousand million weights: 7 GB.
-    check_encoder(changed(name="vit_giant_patch14_224"), 224)
-
-
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"encoder\.weights.*none\.pth"):
         check_encoder(changed(weights=str(tmp_path / "none.pth")), 64)
