@@ -14,6 +14,15 @@ PROJECT = Path(__file__).parents[1]
 PIPELINES = register_pipelines()
 
 
+def test_every_package_is_a_pipeline_and_the_default_is_the_method():
+    packages = {path.parent.name for path in (PROJECT / "src").glob("*/pipelines/*/__init__.py")}
+    assert PIPELINES.keys() == packages | {"__default__"}
+    method = ("ingest", "ssl_pretrain", "embed", "classify", "ensemble")
+    parts = {node for name in method for node in PIPELINES[name].nodes}
+    assert set(PIPELINES["__default__"].nodes) == parts
+    assert list(PIPELINES)[1:6] == list(method)
+
+
 class TestNodeNames:
     def test_each_is_ours_and_means_the_same_node_everywhere(self):
         named = defaultdict(set)

@@ -1,41 +1,26 @@
-"""The pipelines that `kedro run --pipeline=...` knows."""
+"""The pipelines that `kedro run --pipelines=...` knows: the packages in `pipelines/`."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from kedro.pipeline import Pipeline
 
-from lymphocytosis.pipelines import (
-    bag_images,
-    choose,
-    classify,
-    embed,
-    ensemble,
-    evaluate,
-    ingest,
-    simulate,
-    ssl_pretrain,
-)
+from lymphocytosis import pipelines
+
+METHOD = ("ingest", "ssl_pretrain", "embed", "classify", "ensemble")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Register every pipeline; no torch is imported.
 
     Returns:
-        The pipelines by name. `__default__` takes a cohort from its pictures to the results
-        table; hooks/demo.py runs `simulate` before it in the demo environment.
+        The pipelines by name, those of the method first. `__default__` is all of these: it takes a
+        cohort from its pictures to the results table; hooks/demo.py runs `simulate` before it in
+        the demo environment.
     """
-    method = {
-        "ingest": ingest.create_pipeline(),
-        "ssl_pretrain": ssl_pretrain.create_pipeline(),
-        "embed": embed.create_pipeline(),
-        "classify": classify.create_pipeline(),
-        "ensemble": ensemble.create_pipeline(),
+    packages = [module.name for module in iter_modules(pipelines.__path__) if module.ispkg]
+    made = {
+        name: import_module(f"{pipelines.__name__}.{name}").create_pipeline()
+        for name in dict.fromkeys([*METHOD, *packages])
     }
-    return {
-        "__default__": sum(method.values(), start=Pipeline([])),
-        "simulate": simulate.create_pipeline(),
-        # Before the others: of an entry's makers, hooks/inputs.py names the last: for splits,
-        # `classify`.
-        "bag_images": bag_images.create_pipeline(),
-        **method,
-        "evaluate": evaluate.create_pipeline(),
-        "choose": choose.create_pipeline(),
-    }
+    return {"__default__": sum((made[name] for name in METHOD), start=Pipeline([])), **made}

@@ -39,9 +39,10 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
             "it must run too. In place of the options that choose nodes, give: "
             f"kedro run {only}--nodes={','.join(sorted(node.name for node in nodes))}"
         )
+    # Of several makers the method's own, which are registered first, come last and so stay.
     made_by = {
         entry: name
-        for name, made in pipelines.items()
+        for name, made in reversed(list(pipelines.items()))
         if name not in ("__default__", "simulate")
         for entry in made.all_outputs()
     }
