@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lymphocytosis.compute import drawing_from, start_fabric
+from lymphocytosis.compute import drawing_from, finite_losses, start_fabric
 from lymphocytosis.encoders.pictures import Images, Pictures, to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
@@ -115,8 +115,9 @@ def pretrain(
                 of_batches[done - 1] = loss
                 # Looking at a number waits for a GPU.
                 if done % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
-                    _mean(of_batches[:done], epoch)
-        losses.append(_mean(of_batches, epoch))
+                    finite_losses(of_batches[:done], epoch, "the encoder", "pretext.learning_rate")
+        of_all = finite_losses(of_batches, epoch, "the encoder", "pretext.learning_rate")
+        losses.append(float(of_all.mean()))
         _check_weights(task.module, epoch)
         logger.info("pretraining: epoch %d of %d, loss %.6g", epoch, pretext.epochs, losses[-1])
         if pretext.keep == "best" and losses[-1] == min(losses):
@@ -165,18 +166,6 @@ def _steps(
         fabric.backward(loss)
         optimizer.step()
         yield loss.detach()
-
-
-def _mean(losses: Tensor, epoch: int) -> float:
-    of_batches = losses.double().cpu().numpy()
-    if not np.isfinite(of_batches).all():
-        wrong = int(np.flatnonzero(~np.isfinite(of_batches))[0])
-        raise UserError(
-            f"Pretraining stopped: the loss of epoch {epoch}, batch {wrong + 1} is "
-            f"{of_batches[wrong]}. Lower pretext.learning_rate, or set compute.precision to "
-            "32-true."
-        )
-    return float(of_batches.mean())
 
 
 def _check_weights(model: nn.Module, epoch: int) -> None:
