@@ -86,9 +86,10 @@ def embed_rows(
                 table_of(ids.loc[batch], VIEWS, large, small) for batch, large, small in embedded
             )
             path = Path(folder) / "embeddings.parquet"
-            EmbeddingsDataset(filepath=str(path), version=Version(None, f"v{next(versions)}")).save(
-                tables
-            )
+            EmbeddingsDataset(
+                filepath=str(path),
+                version=Version(None, f"2026-01-01T00.00.00.{next(versions):03d}Z"),
+            ).save(tables)
             shards.clear()
 
         # `embed_pictures` chooses once a call how to run the encoder; that is not timed.
