@@ -181,7 +181,7 @@ class TestChoices:
         shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
         run(tmp_path, ["ssl_pretrain"], pretext={"learning_rate": 0.001})
         with pytest.raises(click.ClickException, match=r"another encoder.*Run embed again"):
-            run(tmp_path, ["evaluate"])
+            run(tmp_path, ["evaluate"], pretext={"learning_rate": 0.001})
 
     def test_another_kind_of_model_as_the_encoder_is_refused(self, finished, tmp_path):
         shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
