@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="torch sees no GPU here"))
 
 
+@pytest.fixture(autouse=True)
+def _keep_threads():
+    """A fold trains on one thread; in a test it may run in the tests' own process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
 SIZE = 40  # side of the pictures that `picture` makes
 COLUMNS = ("", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
 PATIENT = {"LABEL": "0", "GENDER": "F", "DOB": "5/1/1950", "LYMPH_COUNT": "5.5"}

@@ -41,14 +41,6 @@ KEYS = ["system", "repeat", "fold", "role", "patient_id", "split", "view"]
 EVERY_KIND = pytest.mark.parametrize("kind", list(KINDS))
 
 
-@pytest.fixture(autouse=True)
-def _keep_threads():
-    """A fold trains on one thread; here it may run in the tests' own process."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def world(cohort):
     """21 labelled patients, two test patients with shown labels, one without a label; two folds."""

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -154,7 +156,8 @@ class TestNotebook:
         monkeypatch.setattr("sys.argv", ["ipython"])
         monkeypatch.chdir(self.PATH.parent)
         shell = InteractiveShell.instance()
-        yield shell
+        with patch.dict(sys.modules):  # kedro.ipython imports the package anew
+            yield shell
         InteractiveShell.clear_instance()
         shell.restore_sys_module_state()
 

@@ -116,7 +116,7 @@ def finished_before(progress: Progress, split: int) -> Trained | None:
     state, history = progress.values(f"split-{split}"), progress.table(f"split-{split}")
     if state is None or history is None:
         return None
-    logger.info("%s, split %s: finished before", progress.title, split)
+    logger.info("%s, split %s was finished before", progress.title, split)
     return state, history
 
 
