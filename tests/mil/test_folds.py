@@ -180,9 +180,9 @@ class TestSuppliedFolds:
             (("1", "-1", "P2"), r"line 8: fold is '-1'"),
             (("1", "0", "P2"), r"line 8: fold is '0'"),
             (("1", "1234567", "P2"), r"line 8: fold is '1234567'"),
-            (("1", "1", "P77"), r"line 8: 'P77' is no labelled training patient"),
-            (("1", "1", "P6"), r"line 8: 'P6' is no labelled training patient"),
-            (("1", "1", "P7"), r"line 8: 'P7' is no labelled training patient"),
+            (("1", "1", "P77"), r"line 8: 'P77' isn't a labelled training patient"),
+            (("1", "1", "P6"), r"line 8: 'P6' isn't a labelled training patient"),
+            (("1", "1", "P7"), r"line 8: 'P7' isn't a labelled training patient"),
         ],
     )
     def test_a_value_that_can_not_be_used_is_named_with_its_line(self, row, message):
@@ -195,10 +195,10 @@ class TestSuppliedFolds:
 
     @pytest.mark.parametrize("fold", ["1", "2"])
     def test_a_patient_twice_in_a_repeat_is_refused(self, fold):
-        refused([*FIRST, ("1", fold, "P0")], "repeat 1: patient P0 stands 2 times")
+        refused([*FIRST, ("1", fold, "P0")], "repeat 1: patient P0 is listed 2 times")
 
     def test_a_patient_left_out_of_a_repeat_is_refused(self):
-        told = refused([*FIRST, *SECOND[1:]], "repeat 2: patient P1 stands 0 times")
+        told = refused([*FIRST, *SECOND[1:]], "repeat 2: patient P1 is listed 0 times")
         assert "1 fault(s)" in told
 
     def test_one_person_in_different_folds_is_refused(self):

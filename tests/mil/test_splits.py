@@ -166,13 +166,13 @@ class TestSuppliedSplits:
         [
             (("x", "P2", "train"), r"line 6: split is 'x'"),
             (("0", "P2", "train"), r"line 6: split is '0'"),
-            (("1", "P77", "train"), r"line 6: 'P77' is no labelled"),
-            (("1", "P6", "train"), r"line 6: 'P6' is no labelled"),
-            (("1", "P7", "train"), r"line 6: 'P7' is no labelled"),
+            (("1", "P77", "train"), r"line 6: 'P77' isn't a labelled"),
+            (("1", "P6", "train"), r"line 6: 'P6' isn't a labelled"),
+            (("1", "P7", "train"), r"line 6: 'P7' isn't a labelled"),
             (("1", "P2", "test"), r"line 6: role is 'test'"),
-            (("1", "p2", "train"), r"line 6: 'p2' is no labelled .*; 'P2' differs in case"),
-            (("1", "P0", "validation"), r"line 6: patient P0 stands twice in split 1"),
-            (("01", "P0", "train"), r"line 6: patient P0 stands twice in split 1"),
+            (("1", "p2", "train"), r"line 6: 'p2' isn't a labelled .*; 'P2' differs in case"),
+            (("1", "P0", "validation"), r"line 6: patient P0 is listed twice in split 1"),
+            (("01", "P0", "train"), r"line 6: patient P0 is listed twice in split 1"),
         ],
     )
     def test_a_bad_row_is_named(self, row, message):
@@ -200,7 +200,7 @@ class TestSplitsOfOtherPatients:
         patients = some_patients()
         splits = draw_splits(patients, settings(), seed=0)
         splits.loc[7, "patient_id"] = other
-        told = rf"'splits' does not go with the entry 'patients': 1 fault.*\n.*row 8: '{other}'"
+        told = rf"'splits' does not match the entry 'patients': 1 fault.*\n.*row 8: '{other}'"
         with pytest.raises(UserError, match=told):
             check_splits(splits, patients)
         with pytest.raises(UserError, match=told.replace("splits", "control_predictions")):

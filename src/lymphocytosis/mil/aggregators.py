@@ -1,8 +1,8 @@
-"""Aggregators: from a bag's embedded instances to one vector, and each instance's share in it.
+"""Aggregators: from a bag's embedded instances to one vector, and each instance's weight in it.
 
-Bags are packed, not padded: all instances of a batch stand in one matrix, and `bag` tells whose
-each is. Every aggregator returns the pooled bags and the instances' weights, which add up to 1 in
-each bag: what the report shows as the cells that counted.
+Bags are packed, not padded: one matrix holds all instances of a batch, and `bag` gives the bag of
+each. Every aggregator returns the pooled bags and the instances' weights, which sum to 1 in each
+bag. The report uses them to show which cells mattered.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-# Under a square root whose slope at 0 is infinite: a bag of one cell has no spread.
+# Keeps the gradient of the square root finite: the variance of a bag of one cell is 0.
 _SMALL = 1e-6
 _HEADS = 4
 
@@ -32,7 +32,7 @@ def mean_of_bags(instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
 
 
 def softmax_of_bags(scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-    """Turn scores into weights that add up to 1 in each bag.
+    """Turn scores into weights that sum to 1 in each bag.
 
     Args:
         scores: (n,) float.
@@ -48,7 +48,7 @@ def softmax_of_bags(scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
 
 
 def equal_weights(bag: Tensor, n_bags: int) -> Tensor:
-    """Let the instances of a bag weigh the same.
+    """Give all instances of a bag the same weight.
 
     Args:
         bag: (n,) int64, the bag of each instance.
@@ -58,7 +58,7 @@ def equal_weights(bag: Tensor, n_bags: int) -> Tensor:
         (n,) float32, 1/N_i.
     """
     one = torch.ones(len(bag), device=bag.device)
-    # Not bincount, for whose length a GPU is waited for. Sums of ones don't depend on their order.
+    # bincount would wait for the GPU to get its length. Sums of ones don't depend on the order.
     return 1 / one.new_zeros(n_bags).index_add(0, bag, one)[bag]
 
 
@@ -91,9 +91,9 @@ class Mean(nn.Module):
 
 
 class MeanAndSpread(Mean):
-    """The mean of a bag beside its standard deviation: are the cells all alike?
+    """The mean of a bag and its standard deviation: are the cells all alike?
 
-    The sameness of a patient's cells is a haematologist's key sign of the tumoral form.
+    Uniform cells are a haematologist's key sign of a tumoral lymphocytosis.
     """
 
     def __init__(self, width: int) -> None:
@@ -104,21 +104,21 @@ class MeanAndSpread(Mean):
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
         """Pool bags; see `Mean.forward`."""
         mean = mean_of_bags(instances, bag, n_bags)
-        # Of the deviations, not mean of squares less square of mean: that cancels in float32.
+        # Not the mean of squares minus the squared mean, which loses precision in float32.
         variance = mean_of_bags((instances - mean[bag]).square(), bag, n_bags)
         spread = (variance + _SMALL).sqrt()
         return torch.cat([mean, spread], dim=1), equal_weights(bag, n_bags)
 
 
 class Max(Mean):
-    """The greatest value of each feature; an instance weighs by how many of them are its own."""
+    """The maximum of each feature; an instance's weight is its share of these maxima."""
 
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
         """Pool bags; see `Mean.forward`."""
         index = bag[:, None].expand_as(instances)
         start = instances.new_full((n_bags, instances.shape[1]), -torch.inf)
         pooled = start.scatter_reduce(0, index, instances, "amax")
-        # Equal instances share the features of which both are the greatest.
+        # Instances that tie for a maximum share it.
         owned = (instances == pooled[bag]).to(instances.dtype)
         owners = torch.zeros_like(pooled).index_add(0, bag, owned)
         return pooled, (owned / owners[bag]).mean(dim=1).detach()
@@ -175,10 +175,10 @@ class GatedAttention(Attention):
 
 
 class Transformer(nn.Module):
-    """Self-attention among a bag's instances, read out at a token of its own.
+    """Self-attention among a bag's instances, read out by a class token.
 
-    Like TransMIL (Shao et al. 2021) with exact attention: a bag of blood cells is small enough, and
-    its cells have no place on the slide, so nothing stands for positions.
+    Like TransMIL (Shao et al. 2021), but with exact attention, since bags of blood cells are small,
+    and without position encoding, since the cells have no position on a slide.
     """
 
     out_width: int
@@ -186,7 +186,7 @@ class Transformer(nn.Module):
     def __init__(self, width: int) -> None:
         """Make the aggregator; see `Attention`.
 
-        The width of its tokens is the instances' width, rounded up to a multiple of the heads.
+        The token width is the instances' width, rounded up to a multiple of the number of heads.
         """
         super().__init__()
         self.out_width = -(-width // _HEADS) * _HEADS

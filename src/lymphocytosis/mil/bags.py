@@ -1,4 +1,4 @@
-"""Bags: a patient's cells in one view, with the clinical values and, where known, the label."""
+"""Bags: a patient's cells in one view, with the clinical values and, if known, the label."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -20,11 +20,11 @@ class Bags:
     """Every bag of a cohort; patients are numbered as in the patients table.
 
     Attributes:
-        instances: (n, D) float32 embeddings, a bag's instances side by side.
-        first: (b,) int64, the first instance of each bag.
-        size: (b,) int64, the number of its instances.
-        patient: (b,) int64, its patient's number.
-        view: the name of each bag's view.
+        instances: (n, D) float32 embeddings, bag by bag.
+        first: (b,) int64, the row of each bag's first instance.
+        size: (b,) int64, the number of instances of each bag.
+        patient: (b,) int64, the number of each bag's patient.
+        view: (b,) the view of each bag.
         clinical: (p, 2) float32: age in years, lymphocyte count in 10^9 per litre.
         label: (p,) int64: 0 reactive, 1 tumoral, -1 unknown.
         image_id: (n,) the picture of each instance.
@@ -42,7 +42,7 @@ class Bags:
     encoder: str
 
     def of_patients(self, numbers: Indices) -> Indices:
-        """Find the bags, in all views, of some patients.
+        """Find the bags of some patients, in all views.
 
         Args:
             numbers: the patients' numbers.
@@ -66,24 +66,24 @@ class Bags:
         return np.repeat(self.first[chosen] - start, size) + np.arange(size.sum())
 
     def on(self, device: torch.device) -> Self:
-        """Put instances and clinical values on a device, once for many batches.
+        """Move instances and clinical values to a device, once for many batches.
 
         Args:
-            device: where `pack` is to gather batches.
+            device: where `pack` gathers batches.
 
         Returns:
-            The same bags; nothing is copied of what is there already.
+            The same bags; tensors already on the device are not copied.
         """
         return replace(self, instances=self.instances.to(device), clinical=self.clinical.to(device))
 
 
-@dataclass  # not frozen: Fabric sets the fields of a copy when it moves one to a device
+@dataclass  # not frozen: Fabric moves a copy to a device by setting its fields
 class Batch:
-    """Bags packed for the classifier: no padding, so no bag sees another's size.
+    """Bags packed for the classifier, without padding: no bag depends on another's size.
 
     Attributes:
         instances: (n, D) float32, all instances of the batch.
-        size: (b,) the number of instances of each bag; a bag's stand side by side.
+        size: (b,) the number of instances of each bag; instances are stored bag by bag.
         clinical: (b, 2) float32.
         label: (b,) float32.
     """
@@ -99,12 +99,12 @@ class Batch:
         device = self.instances.device
         size = torch.tensor(self.size).to(device, non_blocking=True)
         bag = torch.arange(len(size), device=device)
-        # With the size of the result known, a GPU need not be waited for.
+        # Giving the size of the result avoids waiting for a GPU.
         return bag.repeat_interleave(size, output_size=len(self.instances))
 
 
 def gather_bags(embeddings: pa.Table, patients: pd.DataFrame) -> Bags:
-    """Sort embeddings into bags, one for each patient and view.
+    """Group embeddings into bags, one for each patient and view.
 
     Args:
         embeddings: patient_id, image_id, view, embedding (lists of float32 of fixed length).
@@ -114,7 +114,7 @@ def gather_bags(embeddings: pa.Table, patients: pd.DataFrame) -> Bags:
         The bags, ordered by patient, then by view in order of first appearance.
 
     Raises:
-        UserError: the embeddings are not of these patients' cells.
+        UserError: the embeddings are of other cells than these patients'.
     """
     keys = embeddings.select(["patient_id", "view"]).to_pandas()
     views = list(keys["view"].unique())
@@ -125,8 +125,8 @@ def gather_bags(embeddings: pa.Table, patients: pd.DataFrame) -> Bags:
     expected = np.repeat(patients["cell_count"].to_numpy(), len(views))
     if (number < 0).any() or not np.array_equal(size, expected):
         raise UserError(
-            "The embeddings are not those of the ingested cells: another cohort or another ingest "
-            "made them. Run embed again."
+            "The embeddings do not match the ingested cells: they come from another cohort or "
+            "another ingest. Run embed again."
         )
     order = np.argsort(bag, kind="stable")
     return Bags(
@@ -156,16 +156,15 @@ def pack(bags: Bags, chosen: Indices, memory: Tensor | None = None) -> Batch:
     Args:
         bags: all bags.
         chosen: (b,) indices of the bags, in the order of the batch.
-        memory: (m, D) float32 with m >= n, which takes the instances until the next call with it.
-            The system clears new memory first; for matrices of this size that takes as long as
-            the copy.
+        memory: (m, D) float32 with m >= n, a buffer for the instances, overwritten by the next
+            call with it. New memory would be zeroed first, which takes as long as the copy.
 
     Returns:
         The batch, on the bags' device.
     """
     patient = bags.patient[chosen]
     rows, of_patients, label = (
-        # Not waited for: a GPU may still be at work on the batch before.
+        # Don't wait: a GPU may still be working on the previous batch.
         torch.from_numpy(values).to(bags.instances.device, non_blocking=True)
         for values in (bags.rows_of(chosen), patient, bags.label[patient].astype(np.float32))
     )
@@ -179,13 +178,13 @@ def pack(bags: Bags, chosen: Indices, memory: Tensor | None = None) -> Batch:
 
 
 def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
-    """Cut bags into batches; a last batch of one bag joins the one before it.
+    """Cut bags into batches; a last batch of one bag is merged into the one before.
 
     A bag may hold a single cell, and BatchNorm can't train on a single value.
 
     Args:
         bags: (b,) indices.
-        batch_size: bags in a batch; with 1 every bag stays alone.
+        batch_size: bags per batch; with 1 nothing is merged.
 
     Returns:
         The batches, in order.
@@ -197,7 +196,7 @@ def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
 
 
 def logged(clinical: Tensor, log_count: bool) -> Tensor:
-    """Take the logarithm of the lymphocyte count, where the parameters say so.
+    """Take the logarithm of the lymphocyte count, if the parameters ask for it.
 
     Args:
         clinical: (p, 2) float: age in years, count in 10^9 per litre.

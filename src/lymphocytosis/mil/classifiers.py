@@ -1,7 +1,7 @@
-"""Patient classifiers: two kinds, built, fitted and asked in the same way.
+"""Patient classifiers: two kinds with one interface.
 
-Each is a torch module from a batch of bags to what it says of them. Besides, it has
-`fit_clinical_scale` and `fit`, a job that leaves it with the weights to keep.
+Each is a torch module that maps a batch of bags to an `Output`. It also has
+`fit_clinical_scale` and `fit`, a job that trains it and leaves it with the weights to keep.
 """
 
 import torch
@@ -21,7 +21,7 @@ def build_classifier(
     Args:
         mil: the block `mil` of the parameters.
         in_dim: width of the instances.
-        seed: of all that is drawn; a logistic regression draws nothing.
+        seed: of all random draws; a logistic regression has none.
         device: where it will be fitted; by default the CPU.
 
     Returns:

@@ -1,9 +1,9 @@
 """The special embedding and the mean of each bag as one step, for training on a CPU.
 
-Linear layer, BatchNorm, ReLU and mean, one after the other, read and write the matrix of all
-embedded instances a dozen times in a step, in memory that the system clears anew each time. Here
-there is one such matrix, and each bag of it stays in the processor's cache until nothing more is
-asked of it. The matrix products are the same.
+Run one after the other, the linear layer, BatchNorm, ReLU and mean read and write the matrix of
+all embedded instances a dozen times per step, in newly allocated memory each time. Here there is
+one such matrix, and each bag stays in the processor's cache until it is done. The matrix products
+are the same.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 def embedded_mean(special_embedding: nn.Sequential, instances: Tensor, size: list[int]) -> Tensor:
     """Embed instances in train mode, and average each bag (paper, equations 9 and 10).
 
-    BatchNorm's running figures are brought up to date, as its own forward would do.
+    BatchNorm's running statistics are updated, as its own forward would do.
 
     Args:
         special_embedding: a linear layer, BatchNorm, ReLU.
@@ -37,9 +37,9 @@ def embedded_mean(special_embedding: nn.Sequential, instances: Tensor, size: lis
 
 
 class _EmbeddedMean(torch.autograd.Function):
-    """For instance j of bag i, with N_i instances there and n in all bags.
+    """For instance j of bag i, with N_i instances in bag i and n in all bags.
 
-    y_ij = (W x_ij - m) / s, with m and s the mean and the spread of W x over all n instances,
+    y_ij = (W x_ij - m) / s, with m and s the mean and standard deviation of W x over all n,
     p_i = 1/N_i sum_j relu(g y_ij + h).
 
     Backward, with d_i the gradient of p_i over N_i, and o_ij = 1 where g y_ij + h > 0, else 0:
@@ -47,7 +47,7 @@ class _EmbeddedMean(torch.autograd.Function):
     dh = sum_i d_i sum_j o_ij and dg = sum_i d_i sum_j o_ij y_ij,
     d(W x_ij) = g/s (o_ij d_i - (dh + y_ij dg) / n).
 
-    The two sums over j need no gradient, so they are made in forward, while the bag is at hand.
+    The two sums over j need no gradient, so forward computes them while the bag is in cache.
     """
 
     @staticmethod
@@ -89,10 +89,10 @@ class _EmbeddedMean(torch.autograd.Function):
         dh, dg = (d * on).sum(dim=0), (d * on_y).sum(dim=0)
         g_by_s = g * by_s
         if_on, of_y, always = d * g_by_s, -g_by_s * dg / len(y), -g_by_s * dh / len(y)
-        # In place of y; torch itself refuses a second backward, since y is no longer what it was.
+        # Overwrites y; torch refuses a second backward, since y has changed.
         for i, y_i in enumerate(y.split(ctx.size)):
             o = torch.addcmul(h, y_i, g).relu_().sign_()
             torch.addcmul(always, y_i, of_y, out=y_i).addcmul_(o, if_on[i])
         of_instances = y @ weight if ctx.needs_input_grad[0] else None
-        of_bias = torch.zeros_like(h)  # BatchNorm takes the bias away again
+        of_bias = torch.zeros_like(h)  # BatchNorm cancels the bias
         return of_instances, None, y.t() @ instances, of_bias, dg, dh, None, None, None, None

@@ -1,4 +1,4 @@
-"""Epochs of training by gradients, the same for bags of embeddings and bags of pictures."""
+"""Training epochs, shared by bags of embeddings and bags of pictures."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,8 +22,8 @@ def train_epoch(
     Args:
         model: a classifier, on the device of `fabric`.
         optimizer: of its weights, set up by `fabric`.
-        fabric: device and precision, this training's own.
-        batches: on the device; each is asked for once the step before it is done.
+        fabric: device and precision, not shared with another training.
+        batches: on the device; each is requested after the previous step.
 
     Returns:
         (k,) float32 losses of the batches, on the device; and the bags' probabilities, in order.
@@ -35,25 +35,25 @@ def train_epoch(
             output = model(batch)
         logits.append(output.logits.detach().float())
         loss = F.binary_cross_entropy_with_logits(output.logits.float(), batch.label)
-        # Each expert learns by a loss of its own too; with concatenation there is none.
+        # Each expert also has its own loss; with concatenation there are no experts.
         for expert in output.experts.float():
             loss = loss + F.binary_cross_entropy_with_logits(expert, batch.label)
         losses.append(loss.detach())
         optimizer.zero_grad()
-        # `fabric.backward` sets a flag of the whole process, and splits train on several threads.
+        # `fabric.backward` sets a process-wide flag, and splits train on several threads.
         fabric.strategy.backward(loss, None)
         optimizer.step()
     return torch.stack(losses), torch.sigmoid(torch.cat(logits).double()).cpu().numpy()
 
 
 class BestEpoch:
-    """The history of a training, and the weights of its best epoch; of equal ones, the first."""
+    """A training history, and the weights of the best epoch (the first of equal ones)."""
 
     def __init__(self, monitor: str) -> None:
-        """Begin.
+        """Start with no epochs.
 
         Args:
-            monitor: `mil.monitor`, the score that chooses.
+            monitor: `mil.monitor`, the score that decides.
         """
         self._monitor = monitor
         self._rows: list[dict[str, float]] = []
@@ -65,7 +65,7 @@ class BestEpoch:
         """Add an epoch.
 
         Args:
-            model: with its weights after the epoch.
+            model: as it is after the epoch.
             scores: loss, train_balanced_accuracy, validation_balanced_accuracy, learning_rate.
 
         Returns:
@@ -81,13 +81,13 @@ class BestEpoch:
         return monitored
 
     def restore(self, model: nn.Module) -> pd.DataFrame:
-        """Give the model the weights of the best epoch.
+        """Load the weights of the best epoch into the model.
 
         Args:
-            model: as `add` saw it.
+            model: the one passed to `add`.
 
         Returns:
-            The history, a row an epoch: epoch, what `add` was given, kept (whether it is the best).
+            The history, one row per epoch: epoch, the scores, kept (whether it is the best).
         """
         model.load_state_dict(self._state)
         table = pd.DataFrame(self._rows)
@@ -95,5 +95,5 @@ class BestEpoch:
 
 
 def cpu_state(model: nn.Module) -> dict[str, Tensor]:
-    """Copy a model's state dict to the CPU; nothing of the model is kept alive."""
+    """Copy a model's state dict to the CPU, without keeping the model alive."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

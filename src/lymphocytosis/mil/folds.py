@@ -1,4 +1,4 @@
-"""Outer folds of the nested cross-validation: who is held out when."""
+"""Outer folds of the nested cross-validation."""
 
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
@@ -17,9 +17,9 @@ COLUMNS = ("repeat", "fold", "patient_id")
 
 
 def draw_folds(patients: pd.DataFrame, evaluation: EvaluationParameters) -> pd.DataFrame:
-    """Cut the labelled patients into folds, once for each repeat, alike in their share of classes.
+    """Cut the labelled patients into stratified folds, once for each repeat.
 
-    Patients who may be one person come into one fold.
+    Patients who may be the same person go into the same fold.
 
     Args:
         patients: patient_id, person, subset, label, and others.
@@ -37,7 +37,7 @@ def draw_folds(patients: pd.DataFrame, evaluation: EvaluationParameters) -> pd.D
     if persons_by_class(known).min() < evaluation.folds:
         raise UserError(
             f"evaluation.folds is {evaluation.folds}, and the labelled patients are "
-            f"{count_persons(known)}: each fold needs one of both. "
+            f"{count_persons(known)}: each fold needs one of each class. "
             "Lower evaluation.folds, or add patients."
         )
     drawn = []
@@ -68,8 +68,8 @@ def take_supplied_folds(table: pd.DataFrame | None, patients: pd.DataFrame) -> p
 
     Raises:
         UserError: no table; a column is missing; a value can't be used, its line named; a repeat
-            does not hold each labelled patient once; a fold leaves no two persons of a class to
-            train on; two patients who may be one person stand in different folds.
+            does not hold each labelled patient once; a fold leaves fewer than two persons of a
+            class to train on; patients who may be the same person are in different folds.
     """
     rows = take_supplied(table, patients, "folds", COLUMNS, "evaluation.source", _bad_repeats)
     return rows.sort_values(list(COLUMNS), kind="stable", ignore_index=True)
@@ -80,12 +80,12 @@ def _bad_repeats(rows: pd.DataFrame, known: pd.DataFrame) -> list[str]:
     for repeat, held_out in rows.groupby("repeat"):
         times = held_out["patient_id"].value_counts().reindex(known.index, fill_value=0)
         faults += [
-            f"repeat {repeat}: patient {patient_id} stands {n} times; once is expected"
+            f"repeat {repeat}: patient {patient_id} is listed {n} times; once is expected"
             for patient_id, n in times[times != 1].items()
         ]
         folds_of = held_out.groupby(known.loc[held_out["patient_id"], "person"].to_numpy())["fold"]
         faults += [
-            f"repeat {repeat}: {person} and who may be the same person stand in different folds"
+            f"repeat {repeat}: {person} and others who may be one person are in different folds"
             for person in folds_of.nunique().loc[lambda n: n > 1].index
         ]
         for fold, out in held_out.groupby("fold"):

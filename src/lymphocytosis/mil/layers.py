@@ -1,4 +1,4 @@
-"""Layers of the neural classifier that torch has none for."""
+"""Layers of the neural classifier that torch does not have."""
 
 import torch
 from torch import Tensor, nn
@@ -6,21 +6,21 @@ from torch.nn import functional as F
 
 
 class SeededDropout(nn.Module):
-    """Dropout that draws from its own generator, so that no other node's draws can change it."""
+    """Dropout with its own generator, so that other random draws can't change it."""
 
     def __init__(self, p: float, generator: torch.Generator) -> None:
         """Make the layer.
 
         Args:
             p: share of values set to zero in train mode.
-            generator: the source of the draws; best on the device of the values.
+            generator: the source of randomness; best on the device of the values.
         """
         super().__init__()
         self.p = p
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop values and scale the others, in train mode; in eval mode change nothing.
+        """In train mode, drop values and scale the rest; in eval mode, change nothing.
 
         Args:
             x: any shape, float.
@@ -36,14 +36,14 @@ class SeededDropout(nn.Module):
 
 
 def mixed_logits(experts: Tensor, gate: Tensor) -> Tensor:
-    """Mix two probabilities, p = g p_1 + (1 - g) p_2, all given and returned as logits.
+    """Mix two probabilities, p = g p_1 + (1 - g) p_2; inputs and result are logits.
 
     Args:
         experts: (2, b) float, logits of p_1 and p_2.
         gate: (b,) float, logits of g.
 
     Returns:
-        (b,) float. Sums of logarithms, so that no probability rounds to 0 or 1.
+        (b,) float, computed from logarithms so that no probability rounds to 0 or 1.
     """
     shares = F.logsigmoid(torch.stack([gate, -gate]))
     positive = torch.logsumexp(shares + F.logsigmoid(experts), dim=0)

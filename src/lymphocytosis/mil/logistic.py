@@ -1,4 +1,4 @@
-"""A logistic regression on pooled bags: the classifier with the fewest things to go wrong."""
+"""A logistic regression on pooled bags: the simplest classifier."""
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,10 @@ from lymphocytosis.parameters import MilParameters
 
 
 class LogisticClassifier(nn.Module):
-    """Pool the instances, standardise the clinical values, and add both up with weights.
+    """A weighted sum of the pooled instances and the standardised clinical values.
 
-    With late fusion pictures and clinical values each have a regression of their own, and the logit
-    is the mean of theirs.
+    With late fusion, pictures and clinical values have separate regressions, and the logit is the
+    mean of the two.
     """
 
     pooled_mean: Tensor
@@ -29,7 +29,7 @@ class LogisticClassifier(nn.Module):
     bias: Tensor
 
     def __init__(self, mil: MilParameters, in_dim: int) -> None:
-        """Build the classifier; `fit` or a state dict gives it its values.
+        """Build the classifier; `fit` or a state dict sets its weights.
 
         Args:
             mil: the block `mil` of the parameters.
@@ -42,7 +42,7 @@ class LogisticClassifier(nn.Module):
         self.register_buffer("pooled_mean", torch.zeros(width))
         self.register_buffer("clinical_mean", torch.zeros(2))
         self.register_buffer("clinical_scale", torch.ones(2))
-        # One row for each regression: concatenation has one, late fusion two.
+        # One row per regression: concatenation has one, late fusion two.
         rows = 2 if mil.inputs == "both" and mil.fusion == "late" else 1
         self.register_buffer("weight", torch.zeros(rows, width + 2))
         self.register_buffer("bias", torch.zeros(rows))
@@ -70,23 +70,23 @@ class LogisticClassifier(nn.Module):
         return torch.cat([pooled - self.pooled_mean, clinical], dim=1), weights
 
     def fit_clinical_scale(self, clinical: Tensor) -> None:
-        """Learn the mean and the spread of the clinical values; they become 0 and 1.
+        """Learn to scale the clinical values to mean 0 and standard deviation 1.
 
         Args:
             clinical: (b, 2) float, age (years) and count (10^9 per litre) of the training bags.
         """
         values = logged(clinical, self.mil.log_count)
         self.clinical_mean.copy_(values.mean(dim=0))
-        # A value that is the same for all patients must not divide by zero.
+        # A constant value must not cause a division by zero.
         spread = values.std(dim=0, correction=0)
         self.clinical_scale.copy_(torch.where(spread > 0, spread, 1.0))
 
     def fit(
         self, bags: Bags, train: Indices, validation: Indices, fabric: Fabric
     ) -> Job[pd.DataFrame]:
-        """Find the weights, by scikit-learn; the validation patients choose nothing.
+        """Fit the weights by scikit-learn; the validation patients have no influence.
 
-        A patient weighs the same however many views it has.
+        Each patient has the same weight, however many views it has.
 
         Args:
             bags: every bag, on the device of `fabric`.
@@ -95,7 +95,7 @@ class LogisticClassifier(nn.Module):
             fabric: device.
 
         Yields:
-            Nothing: it is one piece of work.
+            Never: the fit is a single step.
 
         Returns:
             A history of one row, with the columns of `NeuralClassifier.fit`.

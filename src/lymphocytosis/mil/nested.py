@@ -26,7 +26,7 @@ from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-# What is compared: the classifier's inputs, and whether it learns from the true labels.
+# For each system, the classifier's inputs, and whether it learns from the true labels.
 SYSTEMS = {
     "pictures": ("pictures", True),
     "pictures + clinical": ("both", True),
@@ -59,25 +59,25 @@ def predict_held_out(
     title: str,
     progress: Progress,
 ) -> pd.DataFrame:
-    """Train and predict every system in every fold; the held-out patients touch nothing.
+    """Train every system in every fold, without the held-out patients, and predict them.
 
-    Folds are trained side by side, one on each core: matrices this small leave the second core
-    idle. The systems of a fold share one whitening.
+    Folds are trained in parallel, one per core: a second core is no help with matrices this
+    small. The systems of a fold share one whitening.
 
     Args:
         bags: every bag; patients are numbered as in `patients`.
         patients: patient_id, subset, label, and others.
-        folds: repeat, fold, patient_id: who is held out when.
+        folds: repeat, fold, patient_id: the patients held out in each fold.
         recipe: what is trained.
-        title: of the progress bar, and of the parts that are kept.
-        progress: where each finished fold is kept.
+        title: of the progress bar and the saved parts.
+        progress: where each finished fold is saved.
 
     Returns:
         system, repeat, fold, role, patient_id, split, view, probability. Role `held_out`: the
-        fold's patients, by the classifiers of all inner splits; role `inner`: the patients trained
-        on, each by the classifiers in whose validation part it was.
+        fold's patients, predicted by the classifiers of all inner splits; role `inner`: the other
+        patients, each predicted by the classifiers that it validated.
     """
-    # A GPU does one fold after the other. Arrays reach the workers as memory maps, tensors don't.
+    # A GPU runs one fold at a time. Workers get arrays, not tensors, as memory maps.
     on_cpu = start_fabric(recipe.compute).device.type == "cpu"
     instances = bags.instances.numpy()
     rest = replace(bags, instances=torch.empty(0))
@@ -107,17 +107,17 @@ def predict_held_out(
 
 
 def _end_with_parent() -> None:
-    """Have this worker end soon after the process that started it, however that ended.
+    """Make this worker exit soon after its parent process, even if the parent was killed.
 
-    A run that was killed can't end its workers; each would keep its memory for minutes.
+    A killed run can't stop its workers, and each would keep its memory for minutes.
     """
     parent = parent_process()
     if parent is None:
         return
 
     def watch() -> None:
-        # Whoever loses its parent gets another. The kernel's own signal (PR_SET_PDEATHSIG) would
-        # come when the thread ends that started the worker, which need not be the main one.
+        # An orphan gets a new parent. The kernel's own signal (PR_SET_PDEATHSIG) would already come
+        # when the thread that started the worker ends, which may not be the main thread.
         while os.getppid() == parent.pid:
             time.sleep(1)
         os._exit(1)
@@ -153,7 +153,7 @@ def _predict_fold(
         label = inside["label"].to_numpy(dtype=np.int64)
         if not true_labels:
             label = np.random.default_rng(seed + fold).permutation(label)
-        # The held-out patients' labels are not even there.
+        # Held-out patients have no label here.
         hidden = np.full(len(patients), -1)
         hidden[numbers] = label
         splits = draw_splits(
@@ -162,7 +162,7 @@ def _predict_fold(
         fabric = start_fabric(recipe.compute)
         blind = replace(bags, label=hidden)
         chosen = mil.model_copy(update={"inputs": inputs})
-        nothing = Progress(None)  # a fold is kept whole
+        nothing = Progress(None)  # only whole folds are saved
         content, _ = train_suite(blind, patients, splits, chosen, seed, fabric, nothing)
         suite = load_suite(content)
         roles: Mapping[str, dict[int, Any]] = {

@@ -24,9 +24,9 @@ class NeuralClassifier(nn.Module):
 
     Fusions of pictures and clinical values:
 
-    - concatenation: the head takes the pooled bag beside the clinical values (paper, equation 11).
-    - late: the head takes the pooled bag, a linear layer the clinical values; their logits add up.
-    - mixture: the same two experts, and a gate that sees both inputs: p = g p_1 + (1 - g) p_2
+    - concatenation: the head takes the pooled bag and the clinical values (paper, equation 11).
+    - late: the head takes the pooled bag, a linear layer the clinical values; the logits are added.
+    - mixture: the same two experts, and a gate that takes both inputs: p = g p_1 + (1 - g) p_2
       (Sahasrabudhe et al. 2021).
     """
 
@@ -46,8 +46,8 @@ class NeuralClassifier(nn.Module):
             mil: the block `mil` of the parameters.
             in_dim: D, the width of the instances.
             seed: of weights, dropout and the order of bags.
-            device: where the classifier will be trained. On a GPU dropout draws there, by the same
-                seed, so that no step waits for numbers from the CPU.
+            device: where the classifier will be trained. On a GPU, dropout draws there from the
+                same seed, so that no step waits for the CPU.
         """
         super().__init__()
         self.mil = mil
@@ -82,14 +82,14 @@ class NeuralClassifier(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def fit_clinical_scale(self, clinical: Tensor) -> None:
-        """Learn the range of the clinical values; it becomes [0, 1].
+        """Learn to scale the clinical values to [0, 1].
 
         Args:
             clinical: (p, 2) float, the training patients' age (years) and count (10^9 per litre).
         """
         values = logged(clinical, self.mil.log_count)
         low, high = values.amin(dim=0), values.amax(dim=0)
-        # A value that is the same for all patients tells nothing, and must not divide by zero.
+        # A constant value must not cause a division by zero.
         span = torch.where(high > low, high - low, torch.ones_like(low))
         self.clinical_low.copy_(low)
         self.clinical_span.copy_(span)
@@ -137,28 +137,27 @@ class NeuralClassifier(nn.Module):
     def fit(
         self, bags: Bags, train: Indices, validation: Indices, fabric: Fabric
     ) -> Job[pd.DataFrame]:
-        """Train, and keep the epoch that does best on the validation patients.
+        """Train, and keep the epoch with the best score on the validation patients.
 
-        All views of a patient are bags of their own, in training and in validation. Training ends
-        before `mil.epochs` once the monitored score is 1: a later epoch is kept only if it is
-        better.
+        Each view of a patient is a separate bag, in training and in validation. Training stops
+        early once the monitored score is 1, since no later epoch can be better.
 
         Args:
             bags: every bag, on the device of `fabric`.
             train: numbers of the training patients.
             validation: numbers of the validation patients.
-            fabric: device and precision, this training's own.
+            fabric: device and precision, not shared with another training.
 
         Yields:
-            Nothing, after each epoch but the last: another training may go on.
+            Nothing, after each epoch but the last, so that another training can continue.
 
         Returns:
-            A row an epoch: epoch, loss, train_balanced_accuracy (of the predictions made while
-            training, dropout and all), validation_balanced_accuracy (after the epoch),
-            learning_rate, kept (whether it is the epoch kept).
+            One row per epoch: epoch, loss, train_balanced_accuracy (of the predictions made during
+            training, with dropout), validation_balanced_accuracy (after the epoch),
+            learning_rate, kept (whether this epoch is kept).
 
         Raises:
-            UserError: the loss is no longer a finite number.
+            UserError: the loss is not finite.
         """
         mil = self.mil
         self.fit_clinical_scale(bags.clinical[torch.from_numpy(train)])
@@ -180,7 +179,7 @@ class NeuralClassifier(nn.Module):
             longest = max(int(bags.size[part].sum()) for part in parts)
             memory = bags.instances.new_empty(longest, bags.instances.shape[1])
             batches = (pack(bags, part, memory) for part in parts)
-            losses, said = train_epoch(self, optimizer, fabric, batches)
+            losses, predicted = train_epoch(self, optimizer, fabric, batches)
             of_batches = finite_losses(losses, epoch, "a classifier", "mil.learning_rate")
             probability, _ = predict_bags(self, bags, scored, mil.batch_size, fabric)
             monitored = best.add(
@@ -188,7 +187,7 @@ class NeuralClassifier(nn.Module):
                 {
                     "loss": float(np.average(of_batches, weights=[len(part) for part in parts])),
                     "train_balanced_accuracy": balanced_accuracy(
-                        bags.label[bags.patient[shuffled]], said, mil.monitor_threshold
+                        bags.label[bags.patient[shuffled]], predicted, mil.monitor_threshold
                     ),
                     "validation_balanced_accuracy": balanced_accuracy(
                         bags.label[bags.patient[scored]], probability, mil.monitor_threshold

@@ -1,4 +1,4 @@
-"""Predictions of trained classifiers, each patient in each view (paper, section 3.3)."""
+"""Predictions of trained classifiers, for each patient and view (paper, section 3.3)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class Suite:
         classifiers: one for each split, on the CPU.
         whitening: mean (D,) and matrix (D, k) of the instances; empty where they are not whitened.
         in_dim: width of the instances that a classifier takes.
-        views: the views of the bags that they learned from.
-        encoder: the fingerprint of the encoder that embedded those.
-        splits: the fingerprint of the splits by which they were trained.
+        views: the views of the bags that they were trained on.
+        encoder: the fingerprint of the encoder that embedded those bags.
+        splits: the fingerprint of the splits that they were trained on.
     """
 
     classifiers: dict[int, Classifier]
@@ -52,7 +52,7 @@ def load_suite(content: dict[str, Any]) -> Suite:
         The suite.
 
     Raises:
-        UserError: these are no classifiers, or don't fit the parameters beside them.
+        UserError: the content is not classifiers, or they don't fit its parameters.
     """
     if content.get("kind") != "classifiers":
         raise UserError("The catalog entry holds another kind of model, not classifiers.")
@@ -62,17 +62,17 @@ def load_suite(content: dict[str, Any]) -> Suite:
         in_dim = parameters["in_dim"]
         if whitening:
             if whitening["matrix"].shape != (len(whitening["mean"]), in_dim):
-                raise ValueError("the whitening is of another width")
+                raise ValueError("the whitening has another width")
             if not all(torch.isfinite(value).all() for value in whitening.values()):
                 raise ValueError("the whitening has values that are not finite")
         classifiers = {}
         for split, state in content["state_dicts"].items():
-            # No memory is taken for more than the file itself holds.
+            # Sizes come from the file: allocate no more memory than its weights take.
             with torch.device("meta"):
                 classifiers[split] = build_classifier(mil, in_dim, seed=0)
             fill(classifiers[split], state, assign=True)
         if not classifiers:
-            raise ValueError("there is none")
+            raise ValueError("there are none")
         return Suite(
             classifiers,
             whitening,
@@ -88,14 +88,14 @@ def load_suite(content: dict[str, Any]) -> Suite:
 
 
 def prepare_bags(suite: Suite, bags: Bags) -> Bags:
-    """Bring bags to the form that a suite's classifiers take.
+    """Put bags into the form that a suite's classifiers take.
 
     Args:
         suite: the classifiers.
-        bags: instances as they were embedded.
+        bags: instances as embedded.
 
     Returns:
-        The bags, whitened where the classifiers learned from whitened ones.
+        The bags, whitened if the classifiers were trained on whitened ones.
     """
     return whiten(bags, suite.whitening) if suite.whitening else bags
 
@@ -109,7 +109,7 @@ def predict_patients(
         suite: a classifier for each split.
         bags: every bag, as `prepare_bags` returns them; patients are numbered as in `patients`.
         patients: patient_id, and others.
-        asked: for each split, the numbers of the patients that its classifier predicts.
+        asked: for each split, the numbers of the patients to predict.
         fabric: device and precision.
 
     Returns:
@@ -125,7 +125,7 @@ def predict_patients(
 def weigh_cells(
     suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
 ) -> pd.DataFrame:
-    """Tell each cell's share in its patient's predictions.
+    """Give each cell's weight in its patient's predictions.
 
     Args:
         suite: as in `predict_patients`.
@@ -135,7 +135,7 @@ def weigh_cells(
         fabric: likewise.
 
     Returns:
-        patient_id, image_id, split, view, weight, sorted; the weights add up to 1 for each patient,
+        patient_id, image_id, split, view, weight, sorted; the weights sum to 1 for each patient,
         split and view.
     """
     tables = []
@@ -149,7 +149,7 @@ def weigh_cells(
 def _outputs(
     suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
 ) -> Iterator[tuple[Indices, pd.DataFrame, Floats, Floats]]:
-    """Give each split's bags, their keys, their probabilities and their cells' weights."""
+    """Yield each split's bags, their keys, their probabilities and their cells' weights."""
     bags = bags.on(fabric.device)
     for split, classifier in suite.classifiers.items():
         chosen = bags.of_patients(asked[split])
@@ -165,11 +165,11 @@ def _outputs(
 
 
 def in_order(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    """Join the tables of all splits, sorted by patient, then by split.
+    """Concatenate the tables of all splits, sorted by patient, then by split.
 
     Args:
         tables: patient_id, split, and others.
-        columns: of the table returned, in their order.
+        columns: of the result, in order.
 
     Returns:
         All rows.

@@ -1,4 +1,4 @@
-"""What a classifier says of bags, and how right it is."""
+"""A classifier's outputs for bags, and their scores."""
 
 from typing import Any, NamedTuple
 
@@ -15,12 +15,12 @@ Floats = npt.NDArray[np.float64]
 
 
 class Output(NamedTuple):
-    """What a classifier says of b bags with n instances.
+    """A classifier's output for b bags with n instances.
 
     Attributes:
-        logits: (b,) float; a sigmoid makes them the probability of equation 14.
-        experts: (e, b) float, the logits of the parts that were fused; none with concatenation.
-        weights: (n,) float, each instance's share in its bag.
+        logits: (b,) float; their sigmoid is the probability of equation 14.
+        experts: (e, b) float, the logits of the fused parts; e is 0 with concatenation.
+        weights: (n,) float, each instance's weight in its bag.
     """
 
     logits: Tensor
@@ -32,7 +32,7 @@ class Output(NamedTuple):
 def predict_bags(
     model: Any, bags: Bags, chosen: Indices, batch_size: int, fabric: Fabric
 ) -> tuple[Floats, Floats]:
-    """Predict bags in eval mode; a bag's prediction does not depend on its batch mates.
+    """Predict bags in eval mode; a prediction does not depend on the other bags of its batch.
 
     Args:
         model: a classifier, on the device of `fabric`.
@@ -55,10 +55,10 @@ def predict_bags(
 
 
 def probabilities_and_weights(outputs: list[Output]) -> tuple[Floats, Floats]:
-    """Bring a classifier's outputs to what tables hold.
+    """Turn a classifier's outputs into arrays.
 
     Args:
-        outputs: of batches, in order; none where nobody was asked for.
+        outputs: of batches, in order; may be empty.
 
     Returns:
         (b,) probabilities of all bags and (n,) weights of all instances, float64.
@@ -78,15 +78,14 @@ def balanced_accuracy(label: Indices, probability: Floats, threshold: str) -> fl
     Args:
         label: (n,) 0 or 1.
         probability: (n,) float64.
-        threshold: fixed: positive from 0.5 on; fitted: from where sensitivity and specificity are
-            nearest to each other.
+        threshold: fixed: positive from 0.5 on; fitted: from the value at which sensitivity and
+            specificity are closest, as in the authors' code.
 
     Returns:
         The mean of sensitivity and specificity.
     """
     at = 0.5
     if threshold == "fitted":
-        # As in the authors' code: where sensitivity and specificity come nearest to each other.
         false_positive, true_positive, cuts = roc_curve(label, probability)
         at = float(cuts[np.argmin(np.abs(true_positive - (1 - false_positive)))])
     return float(balanced_accuracy_score(label, probability >= at))

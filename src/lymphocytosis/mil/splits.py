@@ -21,7 +21,7 @@ CLASSES = ("reactive", "tumoral")  # by label
 
 
 def labelled(patients: pd.DataFrame) -> pd.DataFrame:
-    """Choose the patients that classifiers learn from: of the training subset, label known.
+    """Choose the patients that classifiers learn from: training patients with a label.
 
     Args:
         patients: patient_id, subset, label, and others.
@@ -33,7 +33,7 @@ def labelled(patients: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_patients_of(entry: str, table: pd.DataFrame, patients: pd.DataFrame) -> None:
-    """Refuse a table that names others than labelled training patients: another ingest's, say.
+    """Refuse a table with other patients than labelled training ones, as from another ingest.
 
     Args:
         entry: the table's name in the catalog.
@@ -47,12 +47,12 @@ def check_patients_of(entry: str, table: pd.DataFrame, patients: pd.DataFrame) -
     rows = enumerate(table["patient_id"], start=1)
     _refuse_entry(
         entry,
-        [f"row {n}: {p!r} is no labelled training patient" for n, p in rows if p not in known],
+        [f"row {n}: {p!r} isn't a labelled training patient" for n, p in rows if p not in known],
     )
 
 
 def check_splits(splits: pd.DataFrame, patients: pd.DataFrame) -> None:
-    """Refuse splits that are not of these patients, or that were edited till a class was gone.
+    """Refuse splits that are of other patients, or in which a part lacks a class.
 
     Args:
         splits: split, patient_id, role.
@@ -69,16 +69,16 @@ def check_splits(splits: pd.DataFrame, patients: pd.DataFrame) -> None:
 def _refuse_entry(entry: str, faults: list[str]) -> None:
     if faults:
         raise UserError(
-            f"The catalog entry '{entry}' does not go with the entry 'patients': {listed(faults)}\n"
-            "Run again the pipeline that makes it."
+            f"The catalog entry '{entry}' does not match the entry 'patients': {listed(faults)}\n"
+            "Run the pipeline that makes it again."
         )
 
 
 def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> pd.DataFrame:
     """Draw stratified splits, independent of one another, by scikit-learn's train_test_split.
 
-    Patients who may be one person come into one part, so that no model is judged by a patient whom
-    it has learned under another name. A person counts to the class of the first of them.
+    Patients who may be the same person go into the same part, so that no model is validated on a
+    person it was trained on. A person's class is that of their first patient.
 
     Args:
         patients: patient_id, person, subset, label, and others.
@@ -89,8 +89,8 @@ def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> p
         split (from 1), patient_id, role (train or validation).
 
     Raises:
-        UserError: a class has too few persons for both roles, or a part's share is far from the one
-            that was asked.
+        UserError: a class has too few persons for both roles, or a part's share is far from the
+            requested one.
     """
     known = labelled(patients)
     label = known.set_index("patient_id")["label"].astype(int)
@@ -123,7 +123,7 @@ def draw_splits(patients: pd.DataFrame, splits: SplitParameters, seed: int) -> p
 
 
 def _what_is_short(persons: pd.DataFrame, share: float) -> str:
-    """What a stratified split lacks: of a class, two persons; of a part, one of each class."""
+    """What a stratified split lacks: two persons of each class, one of each class in a part."""
     counts = [int((persons["label"] == value).sum()) for value in (0, 1)]
     if min(counts) < 2:
         return " and ".join(
@@ -143,7 +143,7 @@ def _what_is_short(persons: pd.DataFrame, share: float) -> str:
 
 
 def _far_shares(table: pd.DataFrame, share: float) -> list[str]:
-    """Validation parts that are far from what was asked, for a person may have many patients."""
+    """Validation parts far from the requested share, since a person may have many patients."""
     faults = []
     for split, roles in table.groupby("split")["role"]:
         held_out = int((roles == "validation").sum())
@@ -169,13 +169,13 @@ def persons_by_class(known: pd.DataFrame) -> "pd.Series[int]":
 
 
 def count_persons(known: pd.DataFrame) -> str:
-    """Say in words how many persons of each class there are.
+    """Describe how many persons of each class there are.
 
     Args:
         known: labelled patients: person, label, and others.
 
     Returns:
-        For example "3 reactive and 1 tumoral persons"; the number of patients where it differs.
+        For example "3 reactive and 1 tumoral persons"; with the number of patients if it differs.
     """
     persons = persons_by_class(known)
     counts = f"{persons[0]} reactive and {persons[1]} tumoral persons"
@@ -206,7 +206,7 @@ def numbers_of(
         role: train or validation.
 
     Returns:
-        Their numbers, which are their places in `patients`.
+        Their positions in `patients`.
     """
     chosen = splits.loc[(splits["split"] == split) & (splits["role"] == role), "patient_id"]
     return pd.Index(patients["patient_id"]).get_indexer(chosen)
@@ -217,7 +217,7 @@ def take_supplied_splits(table: pd.DataFrame | None, patients: pd.DataFrame) -> 
 
     Args:
         table: split, patient_id, role as text, the index being each row's line in the file; None
-            where the user supplied no file.
+            if there is no file.
         patients: patient_id, subset, label, and others.
 
     Returns:
@@ -242,23 +242,23 @@ def take_supplied(
     """Check what a user's own splits and folds have in common: numbers, patients and roles.
 
     Args:
-        table: as text, the index being each row's line in the file; None where there is no file.
+        table: as text, the index being each row's line in the file; None if there is no file.
         patients: patient_id, subset, label, and others.
         name: of the table, splits or folds.
-        columns: those that it must have; all but patient_id and role are numbers, from 1.
+        columns: the required ones; all but patient_id and role are numbers, from 1.
         parameter: the one that asked for the table.
-        faults_of: finds what else is wrong, given the typed rows and the labelled patients, by ID.
+        faults_of: finds other faults in the typed rows, given the labelled patients by ID.
 
     Returns:
         These columns, typed, in the file's order.
 
     Raises:
-        UserError: no table; a column is missing or stands twice; a value can't be used; or what
+        UserError: no table; a column is missing or duplicated; a value can't be used; or what
             `faults_of` found.
     """
     if table is None:
         raise UserError(
-            f"{parameter} is 'supplied', and the cohort's folder has no {name}.csv "
+            f"{parameter} is 'supplied', but the cohort's folder has no {name}.csv "
             f"(columns {', '.join(columns)}). Supply it, or set {parameter} to stratified."
         )
     names = [normal(column) for column in table.columns]
@@ -276,7 +276,7 @@ def take_supplied(
             if column == "patient_id":
                 if value not in known.index:
                     near = alike(value, known.index)
-                    faults.append(f"line {line}: {value!r} is no labelled training patient{near}")
+                    faults.append(f"line {line}: {value!r} isn't a labelled training patient{near}")
             elif column == "role":
                 if value not in ROLES:
                     faults.append(f"line {line}: role is {value!r}; allowed: {', '.join(ROLES)}")
@@ -292,7 +292,7 @@ def take_supplied(
 
 def _bad_splits(rows: pd.DataFrame, known: pd.DataFrame) -> list[str]:
     twice = rows[rows.duplicated(["split", "patient_id"])].itertuples(name=None)
-    faults = [f"line {line}: patient {p} stands twice in split {s}" for line, s, p, _ in twice]
+    faults = [f"line {line}: patient {p} is listed twice in split {s}" for line, s, p, _ in twice]
     return faults or _one_sided_parts(rows, known["label"])
 
 

@@ -34,12 +34,12 @@ def train_suite(
     fabric: Fabric,
     progress: Progress,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train one classifier for each split; after a kill, go on with those that are not finished.
+    """Train one classifier for each split; after a killed run, only the unfinished ones.
 
-    On a CPU the splits are trained side by side, each on one thread: matrices of this size keep one
-    thread busier than two. So the result does not depend on the number of cores. On a GPU all
-    splits are trained at once, each in a stream of its own; the bags are there once, and only the
-    end of an epoch waits for the device.
+    On a CPU the splits are trained in parallel, each on one thread: a second thread is no help with
+    matrices this small, and so the result does not depend on the number of cores. On a GPU all
+    splits are trained at once, each in its own stream; they share the bags, and only the end of an
+    epoch waits for the device.
 
     Args:
         bags: every bag; patients are numbered as in `patients`.
@@ -48,11 +48,11 @@ def train_suite(
         mil: the block `mil` of the parameters.
         seed: of the first split's classifier; each further one adds 1.
         fabric: device and precision.
-        progress: where each finished classifier is kept.
+        progress: where each finished classifier is saved.
 
     Returns:
-        The classifiers as plain values: parameters, whitening (empty where the parameters ask for
-        none), and a state dict for each split; and their histories, with a column split.
+        The classifiers as plain values: parameters, whitening (empty if not asked for), and a state
+        dict for each split; and their histories, with a column split.
     """
     whitening: dict[str, Tensor] = {}
     if mil.components:
@@ -72,7 +72,7 @@ def train_suite(
         history = yield from classifier.fit(bags, train, validation, own_fabric)
         return keep(progress, split, classifier, history)
 
-    # Fabric scales the losses of 16-mixed by what it has learned from them: to each its own.
+    # With 16-mixed, Fabric adapts its loss scale to the training: one Fabric for each.
     jobs = [train_one(place, split, deepcopy(fabric)) for place, split in enumerate(numbers)]
     threads = torch.get_num_threads()
     if fabric.device.type == "cuda":
@@ -104,14 +104,14 @@ def train_suite(
 
 
 def finished_before(progress: Progress, split: int) -> Trained | None:
-    """Take up what an earlier run finished.
+    """Load a classifier that an earlier run finished.
 
     Args:
-        progress: where it is kept.
+        progress: where it is saved.
         split: of the classifier.
 
     Returns:
-        The classifier's state dict and its history; None where they are not there.
+        The classifier's state dict and its history, or None.
     """
     state, history = progress.values(f"split-{split}"), progress.table(f"split-{split}")
     if state is None or history is None:
@@ -121,10 +121,10 @@ def finished_before(progress: Progress, split: int) -> Trained | None:
 
 
 def keep(progress: Progress, split: int, classifier: nn.Module, history: pd.DataFrame) -> Trained:
-    """Keep what is finished until the run ends well.
+    """Save a finished classifier until the run succeeds.
 
     Args:
-        progress: where it is kept.
+        progress: where it is saved.
         split: of the classifier.
         classifier: fitted.
         history: of its training.
@@ -132,7 +132,7 @@ def keep(progress: Progress, split: int, classifier: nn.Module, history: pd.Data
     Returns:
         The classifier's state dict, on the CPU, and its history.
     """
-    if progress.title:  # the hundreds of suites of a nested evaluation have none
+    if progress.title:  # a nested evaluation trains hundreds of suites, without title
         kept = history[history["kept"]].iloc[0]
         logger.info(
             "%s, split %s: validation balanced accuracy %.3f%s",
@@ -148,7 +148,7 @@ def keep(progress: Progress, split: int, classifier: nn.Module, history: pd.Data
 
 
 def _in_stream(job: Job[Trained], fabric: Fabric) -> Job[Trained]:
-    """Give a job a stream of its own on the GPU, on whichever thread its turns are."""
+    """Run a job in its own stream on the GPU, on whichever thread it runs."""
     stream = torch.cuda.Stream(fabric.device)
     while True:
         with torch.cuda.stream(stream):

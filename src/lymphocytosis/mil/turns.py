@@ -1,4 +1,4 @@
-"""Jobs that take turns on a few threads."""
+"""Jobs that share a few threads."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,21 +14,21 @@ def run_in_turns(
 ) -> Iterator[tuple[int, Result]]:
     """Run jobs on some threads, which all stay busy until the last jobs are nearly done.
 
-    Five equal jobs on two threads, one after the other, leave a thread idle while the fifth runs.
-    So jobs begin in their order, as many as there are threads, and as soon as fewer than twice as
-    many are left, all of these take turns. Jobs that are done early stay done if the run is
-    killed, which is why not all take turns from the beginning.
+    Five equal jobs on two threads would leave a thread idle while the fifth runs. So one job per
+    thread runs at a time, in order, until fewer than two per thread are left; these then alternate.
+    They don't alternate from the start, so that a killed run leaves as many finished jobs as
+    possible.
 
     Args:
-        jobs: generators; each yields where another may take its place.
-        at_once: threads.
+        jobs: generators; each yields where another job may continue.
+        at_once: number of threads.
         initializer: called by each thread when it starts.
 
     Yields:
-        The place of each job and what it returned, as they end.
+        Each job's index and result, in the order they finish.
 
     Raises:
-        Exception: what a job raises; the others end at their next turn.
+        Exception: what a job raises; the others stop at their next yield.
     """
 
     def go_on(place: int) -> Any:

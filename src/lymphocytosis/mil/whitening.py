@@ -1,7 +1,7 @@
-"""Whitening instances: principal components, each brought to variance 1. No label is used.
+"""Whitening instances: principal components scaled to variance 1, without using labels.
 
-Neighbouring values of an embedding say much the same, and a few large ones drown the rest. With a
-hundred patients a classifier learns more from some hundred uncorrelated values.
+The values of an embedding are strongly correlated, and a few large ones dominate. With a hundred
+patients, a classifier learns more from about a hundred uncorrelated values.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ def fit_whitening(instances: Tensor, components: int) -> dict[str, Tensor]:
 
     Args:
         instances: (n, D) float32, of training patients.
-        components: how many are kept; at most D, and at most n - 1.
+        components: how many to keep; at most D and n - 1 are kept.
 
     Returns:
         mean (D,) and matrix (D, k), float32.
@@ -28,8 +28,8 @@ def fit_whitening(instances: Tensor, components: int) -> dict[str, Tensor]:
     values = instances.numpy().astype(np.float64)
     kept = min(components, values.shape[1], len(values) - 1)
     pca = PCA(kept, svd_solver="covariance_eigh").fit(values)
-    # Directions in which the instances hardly differ would be blown up to noise; where they don't
-    # differ at all, there is nothing to scale.
+    # Directions with almost no variance would be amplified noise; if there is no variance at all,
+    # nothing is scaled.
     variance = pca.explained_variance_
     spread = np.sqrt(np.maximum(variance, 1e-6 * variance[0])) if variance[0] > 0 else variance + 1
     return {
