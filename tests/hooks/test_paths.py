@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kedro.framework.session import KedroSession
@@ -17,7 +18,8 @@ from lymphocytosis.datasets.picture_folder import PictureFolderDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.datasets.whole import JSONDataset, ParquetDataset
 from lymphocytosis.errors import UserError
-from lymphocytosis.hooks.paths import absolute_path
+from lymphocytosis.hooks.paths import absolute_path, make_paths_absolute
+from lymphocytosis.model_files import read_model_file, write_model_file
 
 PROJECT = Path(__file__).parents[2]
 
@@ -138,4 +140,11 @@ def test_any_name_works_or_is_refused(tmp_path, name):
     (project / name / "trainset/P1/a.jpg").write_bytes(b"a")
     (picture,) = PictureFolderDataset(filepath=folder).load()
     assert picture.read() == b"a"
+    weights = str(project / name / "weights.pth")
+    write_model_file({"a": torch.ones(2)}, Path(weights))
+    (found,) = read_model_file(Path(weights)).values()
+    assert found.tolist() == [1, 1]
+    given = {"encoder": {"weights": f"./{name}/weights.pth"}}
+    make_paths_absolute(given, project)
+    assert given["encoder"]["weights"] == weights
     shutil.rmtree(project)
