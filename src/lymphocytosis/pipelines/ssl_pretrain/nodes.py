@@ -136,6 +136,7 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParame
     marker = "o" if len(pretrain_history) == 1 else None
     axis.plot(pretrain_history["epoch"], pretrain_history["loss"], marker=marker)
     axis.set(xlabel="epoch", ylabel=name_of_loss(pretext.name))
+    axis.locator_params("x", integer=True, min_n_ticks=1)
     if len(pretrain_history):
         axis.set_yscale("log")
     else:
