@@ -59,18 +59,18 @@ def test_one_class_is_no_score():
 
 
 @pytest.mark.parametrize("test_labels", [[0, 0, 1], [None, None, None]])
-def test_out_of_fold_figures_say_whom_they_cover_and_that_they_flatter(test_labels):
+def test_out_of_fold_figures_say_whom_they_cover_and_that_they_are_too_optimistic(test_labels):
     scored = row(test_labels)
     assert scored["out_of_fold_balanced_accuracy"] == 0.75
     assert (scored["out_of_fold_reactive"], scored["out_of_fold_tumoral"]) == (2, 1)
-    assert "flatter" in scored["note"]
+    assert "too optimistic" in scored["note"]
 
 
 @pytest.mark.parametrize("test_labels", [[0, 0, 1], [1, 1, None], [None, None, None]])
-def test_where_nothing_was_chosen_the_figures_do_not_flatter(test_labels):
+def test_where_nothing_was_chosen_the_figures_are_not_called_too_optimistic(test_labels):
     note = row(test_labels, chosen=False)["note"]
     assert "only by models that did not train on it" in note
-    assert not {"flatter", "chosen", "checkpoints"} & set(note.replace(",", "").split())
+    assert not {"optimistic", "chosen", "checkpoints"} & set(note.replace(",", "").split())
 
 
 def test_the_score_is_scikit_learns():
@@ -125,4 +125,4 @@ def test_the_description_shows_every_method_and_missing_scores_as_a_dash():
     assert lines[6].endswith(f"SA (as_printed) 0.750 ({low:.3f} to {high:.3f})")
     # Of 80 columns the log keeps 29 for time and level.
     assert max(map(len, lines)) <= 80 - 29
-    assert "flatter" in note
+    assert "too optimistic" in note

@@ -109,8 +109,8 @@ class TestWhatTheEncoderSaw:
     @pytest.mark.parametrize(
         ("task", "weights", "each_fold", "told"),
         [
-            ("frozen", "package", False, "it saw no picture of these"),
-            ("frozen", "mine.pth", False, "is not known here"),
+            ("frozen", "package", False, "it saw no pictures here"),
+            ("frozen", "mine.pth", False, "trained on is unknown"),
             ("simclr", "package", False, "on the pictures of held-out patients too"),
             ("simclr", "package", True, "never saw a picture of the patients held out"),
         ],

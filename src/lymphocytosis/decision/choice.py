@@ -1,4 +1,4 @@
-"""Choosing a recipe inside each outer fold, so that the choice is judged with all else."""
+"""Choosing a recipe inside each outer fold, so that the scores include the choice."""
 
 from collections.abc import Mapping
 
@@ -7,28 +7,28 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from lymphocytosis.decision.rules import summarise
 
-# Shuffled labels are a control of each run, and nothing to choose among.
+# Not the shuffled labels, which are a control.
 SYSTEMS = ("pictures", "pictures + clinical")
 
 
 def choose_in_folds(
     runs: Mapping[str, pd.DataFrame], label: "pd.Series[int]"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Take, in each outer fold, the recipe that did best on patients of the other folds.
+    """In each outer fold, choose the recipe that did best on the patients of the other folds.
 
-    Recipes are compared by the AUC of their inner validation predictions, each patient's mean over
-    the splits that validated it; of equal ones by the Brier score. The patients held out take no
-    part, so the predictions chosen for them are those of one honest method: try all recipes on the
-    patients at hand, and use the best.
+    Recipes are compared by the AUC of their inner validation predictions, averaged for each patient
+    over the splits that validated it; ties are broken by the Brier score. Held-out patients have no
+    influence, so the result measures an honest method: try all recipes on the training patients,
+    and use the best.
 
     Args:
-        runs: for each run's name its classifier predictions: size, system, repeat, fold, role,
-            patient_id, split, view, probability; all of the same folds.
+        runs: the classifier predictions by run: size, system, repeat, fold, role, patient_id,
+            split, view, probability; all with the same folds.
         label: 0 or 1, by patient_id.
 
     Returns:
-        The chosen recipes' predictions, in the same columns, size being `chosen`; and what was
-        chosen among: system, repeat, fold, run, size, auc, brier, chosen.
+        The chosen recipes' predictions, in the same columns, with size `chosen`; and the
+        candidates: system, repeat, fold, run, size, auc, brier, chosen.
     """
     rated = []
     for run, predictions in runs.items():
@@ -56,13 +56,13 @@ def choose_in_folds(
 
 
 def describe_choices(choices: pd.DataFrame) -> str:
-    """Say in Markdown how often each recipe was chosen, and how they did on the inner patients.
+    """Describe in Markdown how often each recipe was chosen, and its AUC on the inner patients.
 
     Args:
         choices: as `choose_in_folds` returns them.
 
     Returns:
-        A table: a row for each system, run and size.
+        A table with a row for each system, run and size.
     """
     by_recipe = choices.groupby(["system", "run", "size"])
     counted = by_recipe.agg(chosen=("chosen", "sum"), of=("chosen", "size"), auc=("auc", "mean"))

@@ -1,4 +1,4 @@
-"""Controls: what age, count and things that are no medicine tell without any picture."""
+"""Controls: predictions without pictures, from age and count, and from traces of collection."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ def predict_controls(
         patients: patient_id, person, label, age_years, lymphocyte_count, cell_count, and others.
         traces: of the table and of the pictures: patient_id, date_format, row_order,
             picture_pixels, converted_share and a column `format_{name}` for each file format.
-        folds: repeat, fold, patient_id: who is held out when.
-        wanted_sensitivity: of the threshold that is chosen on the patients trained on.
+        folds: repeat, fold, patient_id: the patients held out in each fold.
+        wanted_sensitivity: of the threshold, which is chosen on the training patients.
         seed: of the inner folds.
 
     Returns:
@@ -46,7 +46,7 @@ def predict_controls(
     for (repeat, fold), held_out in folds.groupby(["repeat", "fold"])["patient_id"]:
         train, test = known.drop(held_out), known.loc[held_out]
         label = train["label"].to_numpy(dtype=int)
-        # Few persons of a class make fewer inner folds, so that none trains on one class alone.
+        # Fewer inner folds if a class has few persons, so that none trains on one class only.
         persons = train.groupby(label)["person"].nunique().min()
         inner = StratifiedGroupKFold(min(5, persons), shuffle=True, random_state=seed)
         parts = list(inner.split(label, label, train["person"]))
@@ -80,7 +80,7 @@ def judge_controls(
     Args:
         patients: as `predict_controls` takes them.
         traces: likewise.
-        folds: patient_id, and others: who takes part, the first patient of each person.
+        folds: patient_id, and others: the patients; only the first of each person is used.
         seed: of the permutations.
 
     Returns:
@@ -115,7 +115,7 @@ def _predict(model: Any, values: Any, label: Any, asked: Any) -> Any:
     from sklearn.base import clone
     from sklearn.utils.class_weight import compute_sample_weight
 
-    # Classes weigh the same.
+    # Both classes have the same weight.
     weights = {"model__sample_weight": compute_sample_weight("balanced", label)}
     return clone(model).fit(values, label, **weights).predict_proba(asked)[:, 1]
 
@@ -130,8 +130,8 @@ def _methods(
     from sklearn.preprocessing import StandardScaler
 
     line = Pipeline([("scale", StandardScaler()), ("model", LogisticRegression())])
-    # Shallow trees and large leaves: made for a hundred patients, not for thousands. Of twelve
-    # patients a leaf of eight would be all.
+    # Shallow trees and large leaves suit a hundred patients; with twelve, a leaf of eight would
+    # allow no split.
     boosting = GradientBoostingClassifier(
         n_estimators=60,
         max_depth=2,
@@ -141,7 +141,7 @@ def _methods(
     trees = Pipeline([("model", boosting)])
     clinical = ["log_count", "age_years"]
     methods = {CLINICAL: (clinical, line), "clinical, gradient boosting": (clinical, trees)}
-    # Blocks of rows of one class are no straight line.
+    # Row order may predict in blocks, which a linear model can't fit.
     return methods | {
         control: (columns, trees if control == ROW_ORDER else line)
         for control, columns in traces.items()

@@ -1,8 +1,8 @@
-"""Evidence: how well each method does on patients it never saw, and how sure that is.
+"""Evidence: how well each method does on patients it never saw, with intervals.
 
-Every figure is computed within each repeat, on the held-out predictions of all patients, and then
-averaged over repeats. Intervals come from a bootstrap over persons, the same resamples for all
-methods, so that a difference between two methods is a paired one.
+Every score is computed within each repeat, on the held-out predictions of all patients, and then
+averaged over repeats. Intervals come from a bootstrap over persons, with the same resamples for all
+methods, so that differences between methods are paired.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,7 @@ from lymphocytosis.decision.thresholds import threshold_for_sensitivity
 
 Floats = npt.NDArray[np.float64]
 
-# Rule of a method, and the column of its decisions. AVG is the mean prediction at 0.5; where there
-# is one prediction a patient, it is the mean.
+# Each rule and the column of its decisions. AVG: the mean prediction, or the only one, at 0.5.
 RULES = {
     "AVG": "decision",
     "SA corrected": "sa_corrected",
@@ -31,17 +30,17 @@ COLUMNS = [
     "method", "rule", "metric", "value", "low", "high", "spread",
     "difference", "difference_low", "difference_high", "patients", "repeats",
 ]  # fmt: skip
-# Bins of the calibration error: some twenty patients each in a cohort of a hundred.
+# Bins of the calibration error: about twenty patients each in a cohort of a hundred.
 _BINS = 5
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method's predictions, repeats (r) by patients (p), patients in one order for all methods.
+    """One method's predictions, repeats (r) by patients (p), in the same order for all methods.
 
     Attributes:
         probability: (r, p).
-        decisions: (r, p) of 0 and 1 for each rule that the method has.
+        decisions: (r, p) of 0 and 1 by rule.
     """
 
     probability: Floats
@@ -54,14 +53,14 @@ def join_predictions(
     patients: pd.DataFrame,
     wanted_sensitivity: float,
 ) -> pd.DataFrame:
-    """Bring every method to one row for each repeat and patient.
+    """Put every method into one table, with a row for each repeat and patient.
 
     Args:
         control_predictions: as `predict_controls` returns them.
         classifier_predictions: size, system, repeat, fold, role, patient_id, split, view,
             probability.
         patients: patient_id, person, label, and others.
-        wanted_sensitivity: of the threshold of a referral.
+        wanted_sensitivity: of the referral threshold.
 
     Returns:
         method, repeat, fold, patient_id, person, label, probability, threshold (for a referral),
@@ -125,10 +124,10 @@ def measure(
         method, rule (null for what needs no decisions), metric, value, low, high (the interval over
         persons), spread (standard deviation over repeats, null with one), difference,
         difference_low, difference_high (from the clinical logistic regression under AVG, or under
-        referral for referrals), patients, repeats. Of an error (Brier, calibration) less is better.
+        referral for referrals), patients, repeats. For errors (Brier, calibration) lower is better.
     """
     label, persons, methods = _arrays(nested_predictions)
-    # The patients as they are come first, then the resamples.
+    # First the original patients, then the resamples.
     weights = np.vstack(
         [np.ones((1, len(label))), resample_persons(persons, label, resamples, seed)]
     )
@@ -151,7 +150,7 @@ def measure(
                 "repeats": len(scores),
             }
             if method != CLINICAL:
-                # Clinical values know no SA; their decisions at 0.5 are its counterpart.
+                # Clinical values have no SA; it is compared with their decisions at 0.5.
                 against = baseline[
                     (rule, metric) if (rule, metric) in baseline else ("AVG", metric)
                 ]
@@ -165,23 +164,23 @@ def measure(
 def resample_persons(
     persons: npt.NDArray[np.object_], label: npt.NDArray[np.int64], resamples: int, seed: int
 ) -> Floats:
-    """Draw persons with replacement, and say how often each patient was drawn.
+    """Draw persons with replacement, and count how often each patient was drawn.
 
-    Persons are drawn within their class, so that every resample has as many of each as the cohort.
-    Patients who may be one person are drawn together.
+    Persons are drawn within their class, so that every resample has the class sizes of the cohort.
+    Patients who may be the same person are drawn together.
 
     Args:
         persons: (p,) the person of each patient.
         label: (p,) 0 or 1.
         resamples: how many resamples.
-        seed: of the draw.
+        seed: of the draws.
 
     Returns:
         (resamples, p) counts.
     """
     generator = np.random.default_rng(seed)
     _, first, number = np.unique(persons, return_index=True, return_inverse=True)
-    # Two patients who may be one person may have two labels; the person counts to the first's.
+    # Patients of one person may have different labels; the first one's counts.
     class_of_person = label[first]
     counts = np.zeros((resamples, len(first)))
     for value in (0, 1):
@@ -217,7 +216,7 @@ def _arrays(
 def _scores(
     method: Method, label: npt.NDArray[np.int64], weights: Floats
 ) -> dict[tuple[str | None, str], Floats]:
-    """Rule and metric, and the scores (r, s) under weights (s, p)."""
+    """Scores (r, s) under weights (s, p), by rule and metric."""
     scores: dict[tuple[str | None, str], Floats] = {}
     of_class = [weights * (label == value) for value in (0, 1)]
     for rule, decisions in method.decisions.items():
@@ -234,7 +233,7 @@ def _scores(
 
 
 def weighted_auc(probability: Floats, label: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """Area under the ROC curve: the share of pairs that are in the right order, ties half.
+    """Area under the ROC curve: the share of pairs in the right order, with ties as half.
 
     Args:
         probability: (r, p).
@@ -255,10 +254,10 @@ def weighted_auc(probability: Floats, label: npt.NDArray[np.int64], weights: Flo
 
 
 def calibration_error(probability: Floats, label: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """Expected calibration error: how far predicted and observed shares lie apart, bin by bin.
+    """Expected calibration error: the distance of predicted and observed shares, bin by bin.
 
-    Patients are sorted by probability and cut into five bins of equal size; each bin counts by its
-    weight.
+    Patients are sorted by probability and cut into five bins of equal size, each with the weight of
+    its patients.
 
     Args:
         probability: (r, p).

@@ -2,8 +2,8 @@
 
 The family-wise error rate of all tests is 5 %. There are two tests, of traces and of shuffled
 labels; each gets half of the error rate, so its p is doubled. Within a test, every statistic is
-compared with the largest of all statistics under chance, so that many controls raise no more false
-alarms than one. Both tests are valid for few patients too.
+compared with the largest of all statistics under chance, so that more controls cause no more false
+alarms. Both tests are also valid for few patients.
 
 Source: Westfall and Young 1993, Resampling-Based Multiple Testing (single-step maxT).
 """
@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 Floats = npt.NDArray[np.float64]
 
 ERROR_RATE = 0.05
-# Up to this p a leak is reported as certain, from there to the error rate with a "may".
+# Up to this p a leak is reported as certain; between it and the error rate, with "may".
 CERTAIN = 0.01
 ROW_ORDER = "row order"
 SHUFFLED = "shuffled labels"
@@ -35,9 +35,9 @@ class _Figure:
     Attributes:
         control: name of the control.
         found: the statistic in words.
-        sizes: (1 + draws,) distance from chance in standard deviations: of the true labels, then of
-            each draw.
-        most: the distance of a perfect predictor.
+        sizes: (1 + draws,) distance from chance in standard deviations, for the true labels, then
+            for each draw.
+        most: the distance for a perfect predictor.
     """
 
     control: str
@@ -52,17 +52,17 @@ def judge_traces(
     """Test by permuting labels whether traces of how the data were collected predict the label.
 
     The statistic is the area under the ROC curve of a trace's values, in either direction. The
-    order of rows has a second one, the share of neighbouring rows of one class, which detects
-    blocks of rows.
+    order of rows has a second one, which detects blocks: the share of neighbouring rows of one
+    class.
 
     Args:
         label: (p,) 0 or 1; one patient of each person.
-        traces: for each control its columns by name, each (p,).
+        traces: each control's columns by name, each (p,).
         seed: of the permutations.
 
     Returns:
-        control; found, its most extreme statistic in words; p; and least_p, the p of a perfect
-        separation of the classes by the control's values.
+        control; found, its most extreme statistic in words; p; and least_p, the p if the control's
+        values separated the classes perfectly.
     """
     permuted = np.random.default_rng(seed).permuted(np.tile(label, (_DRAWS, 1)), axis=1)
     labels = np.vstack([label, permuted]).astype(float)
@@ -79,17 +79,17 @@ def judge_shuffles(nested_predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Test whether classifiers trained on shuffled labels do better than chance.
 
     The statistic is the area under the ROC curve within a fold, averaged over folds. Each fold
-    shuffles its labels independently, and without a leak an area above 0.5 is as likely as one as
-    far below. So the signs of the folds' distances from 0.5 are drawn at random. Permuting labels
-    would not be valid: where pictures do show the diagnosis, each shuffle is by chance more or less
-    like the true labels, and its predictions are good or bad for all patients together.
+    shuffles its labels independently, and without a leak areas above and below 0.5 are equally
+    likely. So the test draws random signs for the folds' distances from 0.5. Permuting labels would
+    not be valid: if pictures do show the diagnosis, a shuffle resembles the true labels more or
+    less by chance, which makes the predictions of all its patients good or bad together.
 
     Args:
         nested_predictions: method, repeat, fold, label, probability, and others.
         seed: of the draws.
 
     Returns:
-        As `judge_traces`; control is the method. Folds of one class do not count.
+        As `judge_traces`; control is the method. Folds with a single class are ignored.
     """
     shuffled = nested_predictions[nested_predictions["method"].str.endswith(SHUFFLED)]
     figures = []
@@ -110,7 +110,7 @@ def _area(control: str, name: str, values: Floats, labels: Floats) -> _Figure:
         return _Figure(control, SAME, np.zeros(len(labels)), 0.0)
     ranks = rankdata(values)
     positive, n = labels[0].sum(), len(values)
-    # Mean and variance of a sum of ranks that are drawn without replacement.
+    # Mean and standard deviation of a sum of ranks drawn without replacement.
     middle = positive * (n + 1) / 2
     spread = np.sqrt(positive * (n - positive) / n * ranks.var(ddof=1))
     sums = labels @ ranks

@@ -1,26 +1,25 @@
-"""The results table, the paper's Table 1: a row a method."""
+"""The results table, the paper's Table 1: one row per method."""
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-# By label. What is scored, and its name.
-CLASSES = ("reactive", "tumoral")
+CLASSES = ("reactive", "tumoral")  # by label
 SCORED = {"test": "test patients", "out_of_fold": "out of fold"}
 APART = "out of fold: each labelled patient scored only by models that did not train on it"
-FLATTERS = "their checkpoints were chosen on these very patients, so these figures flatter"
+OPTIMISTIC = "the checkpoints were chosen on the same patients, so these figures are too optimistic"
 
 
 def score(decisions: pd.DataFrame, label: "pd.Series[int]") -> dict[str, float | int | None]:
-    """Score decisions wherever labels are known.
+    """Score the decisions whose labels are known.
 
     Args:
         decisions: patient_id, decision.
         label: the known labels, 0 or 1, by patient_id.
 
     Returns:
-        balanced_accuracy; low and high, its 95 % interval; all None unless both classes are there.
-        reactive and tumoral: how many patients were scored.
+        balanced_accuracy; low and high, its 95 % interval; all None unless both classes occur.
+        reactive and tumoral: the number of patients scored.
     """
     known = decisions[decisions["patient_id"].isin(label.index)]
     truth = label.loc[known["patient_id"]].to_numpy(dtype=int)
@@ -39,14 +38,14 @@ def score(decisions: pd.DataFrame, label: "pd.Series[int]") -> dict[str, float |
 
 
 def interval(*right: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Give the 95 % interval of a balanced accuracy, from few patients too.
+    """Compute the 95 % interval of a balanced accuracy, also for few patients.
 
-    Each class has an exact (Clopper-Pearson) interval; the square-and-add rule joins them, as
-    independent. A bootstrap would call two right decisions of two certain, and Wilson's interval
-    holds the truth too seldom near 1.
+    Each class has an exact (Clopper-Pearson) interval; the square-and-add rule combines the two,
+    which are independent. A bootstrap would make two correct decisions of two certain, and Wilson's
+    interval covers the truth too rarely near 1.
 
     Args:
-        right: of each class, which of its patients were decided rightly.
+        right: for each class, whether each patient's decision was correct.
 
     Returns:
         The interval's ends.
@@ -79,12 +78,12 @@ def tabulate(
         test: each method's decisions for the test patients.
         out_of_fold: each method's decisions for labelled patients, from models that did not train
             on them.
-        chosen: whether the out-of-fold patients chose the models' checkpoints.
+        chosen: whether the models' checkpoints were chosen on the out-of-fold patients.
 
     Returns:
-        A row a method: method; test_patients; of test patients with a label, and of out_of_fold
+        One row per method: method; test_patients; for labelled test patients and for out_of_fold
         ones, _balanced_accuracy, _low, _high (null without both classes), _reactive and _tumoral
-        (how many were scored); note.
+        (the number scored); note.
     """
     label = patients.set_index("patient_id")["label"].dropna()
     rows = []
@@ -103,13 +102,13 @@ def tabulate(
 
 
 def describe(results: pd.DataFrame) -> str:
-    """Put the results table into words and short lines, to be read in a terminal.
+    """Describe the results table in short lines, for a terminal.
 
     Args:
         results: as `tabulate` returns them.
 
     Returns:
-        Several lines of text, of up to 50 characters but for the note.
+        Lines of up to 50 characters, except for the note.
     """
     rows = results.to_dict(orient="records")
     lines = ["balanced accuracy, with its 95 % interval"]
@@ -125,7 +124,7 @@ def describe(results: pd.DataFrame) -> str:
 
 
 def _note(test: dict[str, float | int | None], chosen: bool) -> str:
-    out_of_fold = f"{APART}; {FLATTERS}" if chosen else APART
+    out_of_fold = f"{APART}; {OPTIMISTIC}" if chosen else APART
     if test["balanced_accuracy"] is not None:
         return out_of_fold
     if test["reactive"] or test["tumoral"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lymphocytosis.parameters import EnsembleParameters
 
-if TYPE_CHECKING:  # pipelines take the rules' names from here, and must not wait for pandas
+if TYPE_CHECKING:  # pipelines import the rules' names from here, without pandas
     import pandas as pd
 
 Variant = Literal["corrected", "as_printed"]
@@ -17,11 +17,11 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
     """Describe each patient's predictions: P_i = [mean, std, max, min] (paper, section 3.3.2).
 
     Args:
-        predictions: patient_id, split, view, probability; 15 rows a patient with five splits and
+        predictions: patient_id, split, view, probability; 15 rows per patient with five splits and
             three views.
 
     Returns:
-        patient_id, mean, std (of the population: divided by the number of predictions), max, min.
+        patient_id, mean, std (population, not sample), max, min.
     """
     by_patient = predictions.groupby("patient_id")["probability"]
     statistics = (
@@ -49,14 +49,14 @@ def decide_by_sa(statistics: pd.DataFrame, variant: Variant) -> pd.DataFrame:
 
     Args:
         statistics: as `summarise` returns them.
-        variant: corrected: below 0.5, a patient is negative at once where mean + std < 0.5, as in
-            the authors' code; as_printed: where mean - std < 0.5, which there is always true.
+        variant: for a mean below 0.5, a patient is negative at once if mean + std < 0.5 (corrected,
+            as in the authors' code) or if mean - std < 0.5 (as_printed, which is always true).
 
     Returns:
         patient_id, decision (1 tumoral, 0 reactive).
     """
     mean, std = statistics["mean"], statistics["std"]
-    # Algorithm 1: does the most positive prediction outdo the most negative one?
+    # Algorithm 1: is the most positive prediction further from 0.5 than the most negative one?
     max_wins = statistics["max"] > 1 - statistics["min"]
     above = mean >= 0.5
     surely_positive = above & (mean - std > 0.5)
@@ -73,16 +73,16 @@ class Rule(NamedTuple):
     """How a patient's predictions become one decision.
 
     Attributes:
-        title: in the table of results; may name keys of the block `ensemble` in braces.
-        decide: takes what `summarise` returns and the block `ensemble` of the parameters, and
-            returns patient_id, decision.
+        title: in the results table; may contain keys of the block `ensemble` in braces.
+        decide: maps the result of `summarise` and the block `ensemble` of the parameters to
+            patient_id, decision.
     """
 
     title: str
     decide: Callable[[pd.DataFrame, EnsembleParameters], pd.DataFrame]
 
 
-# By the name that catalog entries and submissions have. All else follows from this list.
+# By the name in catalog entries and submissions. Everything else follows from this list.
 RULES = {
     "avg": Rule("AVG", lambda statistics, _: decide_by_average(statistics)),
     "sa": Rule("SA ({sa_variant})", lambda table, block: decide_by_sa(table, block.sa_variant)),

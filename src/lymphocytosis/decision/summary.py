@@ -11,23 +11,23 @@ from lymphocytosis.decision.leaks import CERTAIN, ERROR_RATE, ROW_ORDER, SAME
 
 _TWO_SOURCES = (
     "The pictures come from more than one source, and a model may have learned to tell the sources "
-    "apart. Trust no score of pictures before that is ruled out."
+    "apart. Trust no score of pictures until that is ruled out."
 )
-# What each control is, and what follows where it predicts the diagnosis.
+# Each control in words, and what follows if it predicts the diagnosis.
 _LEAKS = {
     "bag size": (
         "The number of pictures of a patient",
-        "That is no biology. A method that sums over cells, or sees padding, would learn it; the "
-        "ones here average.",
+        "That is not biology. A method that sums over cells, or sees padding, would learn it; the "
+        "methods here average.",
     ),
     "date format": (
         "The way a birth date is written",
-        "The rows come from two sources. No method here sees it; make sure that none of yours "
+        "The rows come from two sources. No method here uses it; make sure that none of yours "
         "does.",
     ),
     ROW_ORDER: (
         "The order of rows in the table",
-        "The table was sorted or joined by class. No method here sees it; make sure that none of "
+        "The table was sorted or merged by class. No method here uses it; make sure that none of "
         "yours does.",
     ),
     "picture format": ("The file format of a patient's pictures", _TWO_SOURCES),
@@ -37,14 +37,14 @@ _LEAKS = {
 
 
 def warn(evaluation: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
-    """Say in plain words what a user must not overlook.
+    """Warn of what a user must not overlook.
 
     Args:
         evaluation: as `measure` returns it.
         tests: as `judge_traces` and `judge_shuffles` return them, one below the other.
 
     Returns:
-        One text each; none where there is nothing to warn of.
+        The warnings.
     """
     warnings = []
     compared = evaluation[evaluation["metric"].isin(["balanced_accuracy", "auc"])]
@@ -72,7 +72,7 @@ def warn(evaluation: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
                 f"chance: {figure}. If so, the diagnosis of held-out patients leaks to it; "
                 "trust no other row before the leak is found."
             )
-    # Only the order of rows differs between any two patients.
+    # Row order is the one control in which all patients differ.
     order = tests[(tests["control"] == ROW_ORDER) & (tests["least_p"] > ERROR_RATE)]
     if len(order):
         warnings.append(
@@ -84,14 +84,14 @@ def warn(evaluation: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
 
 
 def outline(evaluation: pd.DataFrame) -> str:
-    """Put what matters most into short lines, to be read in a terminal.
+    """Summarise the most important scores in short lines, for a terminal.
 
     Args:
         evaluation: as `measure` returns it.
 
     Returns:
-        Balanced accuracy of AVG, and AUC, a line a method; and the differences from clinical values
-        alone of methods that see pictures.
+        Balanced accuracy of AVG, and AUC, one line per method; and how methods with pictures differ
+        from clinical values alone.
     """
     lines = []
     for metric, title in (("balanced_accuracy", "balanced accuracy"), ("auc", "AUC")):
@@ -111,23 +111,23 @@ def outline(evaluation: pd.DataFrame) -> str:
 
 
 def say_what_encoder_saw(task: str, images: str, weights: str, each_fold: bool) -> str:
-    """Say which pictures the encoder was trained on.
+    """Describe which pictures the encoder was trained on.
 
     Args:
-        task: `pretext.name` that it was trained by.
+        task: its `pretext.name`.
         images: `pretext.images`.
-        weights: `encoder.weights` that it began with.
-        each_fold: whether each fold pretrained an encoder of its own.
+        weights: its `encoder.weights`.
+        each_fold: whether each fold pretrained its own encoder.
 
     Returns:
         A sentence.
     """
     if task == "frozen":
         if weights in ("timm", "package", "random"):
-            return f"The encoder is frozen (encoder.weights {weights}): it saw no picture of these."
+            return f"The encoder is frozen (encoder.weights {weights}): it saw no pictures here."
         return (
-            "The encoder is frozen: it comes from a file of yours (encoder.weights), and what that "
-            "saw is not known here."
+            "The encoder is frozen: its weights come from your file (encoder.weights), and which "
+            "pictures they were trained on is unknown."
         )
     if each_fold:
         return (
@@ -143,7 +143,7 @@ def say_what_encoder_saw(task: str, images: str, weights: str, each_fold: bool) 
 def describe_evaluation(
     evaluation: pd.DataFrame, tests: pd.DataFrame, warnings: list[str], seen: str
 ) -> str:
-    """Put the evaluation into Markdown.
+    """Describe the evaluation in Markdown.
 
     Args:
         evaluation: as `measure` returns it.
@@ -152,7 +152,7 @@ def describe_evaluation(
         seen: which pictures the encoder was trained on.
 
     Returns:
-        Warnings, what was done, and four tables: scores, referrals, differences, controls.
+        Warnings, the method, and four tables: scores, referrals, differences, controls.
     """
     first = evaluation.iloc[0]
     lines = [f"- **{text}**" for text in warnings]
@@ -173,7 +173,7 @@ def describe_evaluation(
         if rule == "referral":
             referrals.append([method, *of_decisions])
         else:
-            # What needs no decision is said once for each method.
+            # Scores that need no decision are shown once per method.
             of_probabilities = [
                 _cell(found[method, "", metric]) if rule == "AVG" else ""
                 for metric in OF_PROBABILITIES

@@ -1,4 +1,4 @@
-"""The threshold of a referral: whom to send to flow cytometry."""
+"""The referral threshold: which patients to send to flow cytometry."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,11 @@ def threshold_for_sensitivity(
     Args:
         label: (n,) 0 or 1, with at least one 1.
         probability: (n,) float, of a tumoral lymphocytosis.
-        wanted: sensitivity, above 0 and at most 1.
+        wanted: the sensitivity, above 0 and at most 1.
 
     Returns:
-        A threshold t, one of the tumoral patients' own probabilities: `probability >= t` holds for
-        at least the wanted share of them. Equal probabilities are referred together.
+        A threshold t, the probability of a tumoral patient: `probability >= t` holds for at least
+        the wanted share of tumoral patients.
 
     Raises:
         ValueError: there is no tumoral patient.
@@ -24,6 +24,6 @@ def threshold_for_sensitivity(
     positives = np.sort(probability[label == 1])[::-1]
     if not len(positives):
         raise ValueError("a threshold for a sensitivity needs at least one tumoral patient")
-    # Rounded first: 0.95 of 20 patients is 19, and not a hair more.
+    # Rounded first: 0.95 * 20 must give 19, not a little more.
     needed = int(np.ceil(round(wanted * len(positives), 9)))
     return float(positives[max(needed, 1) - 1])

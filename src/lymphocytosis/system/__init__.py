@@ -1,1 +1,1 @@
-"""A trained system: all that leads from a patient's pictures to a decision."""
+"""A trained system: everything from a patient's pictures to a decision."""

@@ -1,4 +1,4 @@
-"""What a trained system says of patients."""
+"""Predictions of a trained system."""
 
 import pandas as pd
 from lightning_fabric import Fabric
@@ -10,16 +10,16 @@ from lymphocytosis.mil.splits import check_splits, fingerprint, numbers_of
 
 
 def predict(suite: Suite, bags: Bags, patients: pd.DataFrame, fabric: Fabric) -> pd.DataFrame:
-    """Predict the test patients, by every classifier. No label is looked at.
+    """Predict the test patients by every classifier, without using labels.
 
     Args:
-        suite: the system's classifiers of one size.
+        suite: the system's classifiers of one embedding size.
         bags: as `gather_for` returns them.
         patients: patient_id, subset, and others.
         fabric: device and precision.
 
     Returns:
-        patient_id, split, view, probability; 15 rows a patient with five splits and three views.
+        patient_id, split, view, probability; 15 rows per patient with five splits and three views.
     """
     test = (patients["subset"] == "test").to_numpy().nonzero()[0]
     return predict_patients(suite, bags, patients, dict.fromkeys(suite.classifiers, test), fabric)
@@ -28,21 +28,21 @@ def predict(suite: Suite, bags: Bags, patients: pd.DataFrame, fabric: Fabric) ->
 def predict_out_of_fold(
     suite: Suite, bags: Bags, patients: pd.DataFrame, splits: pd.DataFrame, fabric: Fabric
 ) -> pd.DataFrame:
-    """Predict labelled patients, each by the classifiers that did not train on it.
+    """Predict labelled patients, each by the classifiers that were not trained on it.
 
     Args:
         suite: the system's classifiers of one size.
         bags: as `gather_for` returns them.
         patients: patient_id, subset, label, and others.
-        splits: tells on whom each classifier was trained.
+        splits: the patients each classifier was trained on.
         fabric: device and precision.
 
     Returns:
         patient_id, split, view, probability.
 
     Raises:
-        UserError: the classifiers were trained on other splits, so nobody knows whom they have
-            seen.
+        UserError: the classifiers were trained on other splits, so their training patients are
+            unknown.
     """
     check_splits(splits, patients)
     if suite.splits != fingerprint(splits) or set(suite.classifiers) != set(splits["split"]):
@@ -63,13 +63,13 @@ def explain(
     predictions: pd.DataFrame,
     fabric: Fabric,
 ) -> pd.DataFrame:
-    """Tell each cell's weight in predictions.
+    """Give each cell's weight in predictions.
 
     Args:
         suite: the system's classifiers of one size.
         bags: as `gather_for` returns them.
         patients: patient_id, and others.
-        predictions: as `predict` or `predict_out_of_fold` returned them.
+        predictions: as `predict` or `predict_out_of_fold` returns them.
         fabric: device and precision.
 
     Returns:

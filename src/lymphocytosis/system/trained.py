@@ -1,4 +1,4 @@
-"""A trained system, put together of its parts and checked to be of one make."""
+"""A trained system, assembled from its parts after checking that they belong together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from lymphocytosis.parameters import EnsembleParameters, ImageParameters
 
 @dataclass(frozen=True)
 class TrainedSystem:
-    """What it takes to diagnose a patient.
+    """Everything needed to diagnose a patient.
 
     Attributes:
         autoencoder: the encoder, packed; `checkpoint.unpack` rebuilds it.
         encoder: its fingerprint.
-        image: how pictures must be shaped for it, the crop for one.
-        views: in which each picture is embedded.
+        image: how pictures must be cropped and resized for it.
+        views: the views that each picture is embedded in.
         suites: the classifiers by embedding size, with their whitening.
-        ensemble: how the rules in `decision.rules` join a patient's predictions.
+        ensemble: how the rules in `decision.rules` combine a patient's predictions.
     """
 
     autoencoder: dict[str, Any]
@@ -40,7 +40,7 @@ def load_system(
     classifiers: Mapping[str, dict[str, Any]],
     ensemble: EnsembleParameters,
 ) -> TrainedSystem:
-    """Put a system together.
+    """Assemble a system.
 
     Args:
         autoencoder: the packed encoder.
@@ -48,10 +48,10 @@ def load_system(
         ensemble: the block `ensemble` of the parameters.
 
     Returns:
-        The system. The encoder is not built before it is needed.
+        The system; its encoder is not built yet.
 
     Raises:
-        UserError: a part is none, or is damaged; or the parts were not trained together.
+        UserError: a part is of another kind or damaged, or the parts were not trained together.
     """
     encoder = fingerprint(autoencoder)
     suites = {size: load_suite(content) for size, content in classifiers.items()}
@@ -65,7 +65,7 @@ def load_system(
     views = {suite.views for suite in suites.values()}
     if len(views) > 1:
         raise UserError(
-            "The classifiers of the two sizes were trained on other views: "
+            "The classifiers of the two sizes were trained on different views: "
             f"{' and '.join(sorted(map(', '.join, views)))}. Run classify again."
         )
     return TrainedSystem(autoencoder, encoder, image_of(autoencoder), views.pop(), suites, ensemble)
@@ -74,19 +74,19 @@ def load_system(
 def gather_for(
     system: TrainedSystem, size: str, embeddings: pa.Table, patients: pd.DataFrame
 ) -> Bags:
-    """Sort patients' embeddings into bags of the form that a system's classifiers take.
+    """Group patients' embeddings into bags of the form that a system's classifiers take.
 
     Args:
         system: the system.
         size: of the embeddings.
         embeddings: patient_id, image_id, view, embedding.
-        patients: age and count; labels may be unknown.
+        patients: with age and count; labels may be unknown.
 
     Returns:
-        The bags, whitened where the classifiers learned from whitened ones.
+        The bags, whitened if the classifiers were trained on whitened ones.
 
     Raises:
-        UserError: another encoder made the embeddings, or in other views, or of other patients.
+        UserError: the embeddings are of another encoder, other views or other patients.
     """
     suite = system.suites[size]
     bags = gather_bags(embeddings, patients)
@@ -94,7 +94,7 @@ def gather_for(
     width = len(suite.whitening["mean"]) if suite.whitening else suite.in_dim
     if bags.encoder != system.encoder or bags.instances.shape[1] != width:
         raise UserError(
-            "The classifiers were trained on embeddings of another encoder than those of the "
+            "The classifiers were trained on embeddings of another encoder than those in the "
             "catalog entry 'embeddings'. Run classify again."
         )
     if views != system.views:
