@@ -401,7 +401,7 @@ class TestNames:
     def test_so_are_patients_who_have_row_and_pictures_each(self):
         _, warnings = read([{"ID": "P1"}, {"ID": "p1", "DOB": "1/1/1960"}])
         assert warnings == [
-            "ID: 'P1' and 'p1' differ in case, blanks or form alone, and are taken for different "
+            "ID: 'P1' and 'p1' differ only in case, blanks or form, and are taken as different "
             "patients."
         ]
 

@@ -34,7 +34,7 @@ def test_outside_a_run_too_no_odd_folder_counts_as_the_newest(tmp_path, newest):
         (tmp_path / "note" / version / "note").write_text(version)
     entry = TextDataset(filepath=str(tmp_path / "note"), version=Version(None, None))
     assert entry.exists()
-    with pytest.raises(DatasetError, match=rf"note/{newest}: (later than|no version's name)"):
+    with pytest.raises(DatasetError, match=rf"note/{newest}: (later than|not a version name)"):
         entry.load()
     (tmp_path / "note" / newest).rename(tmp_path / "elsewhere")
     assert entry.load() == "2026-01-01T00.00.00.000Z"

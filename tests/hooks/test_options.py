@@ -24,7 +24,7 @@ def project():
         ({"pipeline_name": "clasify"}, r"--pipelines=clasify: .*no such pipeline.* classify\.$"),
         (
             {"pipeline_names": ["zzz"]},
-            r"there are: .*choose, classify, embed",
+            r"available: .*choose, classify, embed",
         ),
         (
             {"node_names": ["embed_cells"]},
@@ -39,7 +39,7 @@ def project():
         ({"load_versions": {"cels": "2026"}}, r"--load-versions=cels: .*no such entry.*: cells"),
         (
             {"pipeline_names": ["ingest"], "tags": ["gpu"]},
-            r"--tags=gpu: .*no such tag here; there are: ingest\.",
+            r"--tags=gpu: .*no such tag here; available: ingest\.",
         ),
         (
             {"tags": ["gpu"], "node_names": ["classify.make_splits"]},

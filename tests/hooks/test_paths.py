@@ -85,8 +85,8 @@ def test_a_workspace_in_the_users_parameters_is_the_catalogs_too(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("s3://bucket/x", "workspace: s3://bucket/x is an address"),
-        ("file:///data", "workspace: file:///data is an address"),
+        ("s3://bucket/x", "workspace: s3://bucket/x is a URL"),
+        ("file:///data", "workspace: file:///data is a URL"),
         ("~nobody-here/x", "home folder meant by ~nobody-here/x is not known"),
         ("ward {3}", "ward {3} contains '{' and '}'"),
         ("ward \udce9", "ward \\udce9' is not in UTF-8"),

@@ -84,7 +84,7 @@ class TestARunReads:
 class TestRefused:
     @pytest.mark.parametrize("nodes", [[USE], [MAKE, USE]])
     @pytest.mark.parametrize(
-        ("folder", "why"), [(AHEAD, "later than 2026-"), ("backup", "no version's name")]
+        ("folder", "why"), [(AHEAD, "later than 2026-"), ("backup", "not a version name")]
     )
     def test_a_folder_that_would_pass_for_the_newest(self, run, put, tmp_path, nodes, folder, why):
         put(EARLY)

@@ -28,7 +28,7 @@ class TestOneRunAWorkspace:
 
     def test_the_second_is_told_of_the_first(self, runs):
         first = runs()
-        told = rf"Another run is at work in .*out: process {os.getpid()} on .+, since \d{{4}}-"
+        told = rf"Another run is using .*out: process {os.getpid()} on .+, since \d{{4}}-"
         with pytest.raises(click.ClickException, match=told):
             runs()
         first.after_pipeline_run({"run_id": "1"}, Pipeline([]))
@@ -57,7 +57,7 @@ class TestOneRunAWorkspace:
         hooks = runs()
         with (
             ThreadPoolExecutor() as other,
-            pytest.raises(click.ClickException, match="Another run is at work"),
+            pytest.raises(click.ClickException, match="Another run is using"),
         ):
             other.submit(runs, hooks).result()
         hooks.lock.release()

@@ -1,4 +1,4 @@
-"""Values that are possible for their type, and not for a patient."""
+"""Values that are valid for their type, but not plausible for a patient."""
 
 import pandas as pd
 
@@ -7,21 +7,20 @@ from lymphocytosis.cohort.persons import OLDEST_PLAUSIBLE_AGE
 from lymphocytosis.errors import some
 from lymphocytosis.parameters import ClinicalColumns
 
-# 10^9 per litre. Beyond these it is another unit: no blood has more lymphocytes, or a
-# lymphocytosis fewer.
+# 10^9 per litre. No blood has more lymphocytes and no lymphocytosis fewer: it is another unit.
 LOWEST_PLAUSIBLE_COUNT, HIGHEST_PLAUSIBLE_COUNT = 0.05, 1_000
 
 
 def odd_values(patients: pd.DataFrame, names: ClinicalColumns, age_column: str) -> list[str]:
-    """Warn of values that look wrong, by column, with the unit that they look like.
+    """Warn of implausible values, by column, with the unit that they seem to be in.
 
     Args:
         patients: patient_id, subset, label, age_years, sex, lymphocyte_count.
-        names: what the table's columns are called.
+        names: the names of the table's columns.
         age_column: the column that ages were taken from.
 
     Returns:
-        Warnings in plain words.
+        The warnings.
     """
     found = (
         (
@@ -39,7 +38,7 @@ def odd_values(patients: pd.DataFrame, names: ClinicalColumns, age_column: str) 
         (
             age_column,
             patients["age_years"] > OLDEST_PLAUSIBLE_AGE,
-            f"patients are older than {OLDEST_PLAUSIBLE_AGE} years; it looks like a placeholder",
+            f"patients are older than {OLDEST_PLAUSIBLE_AGE} years, which looks like a placeholder",
         ),
         (
             names.label,
@@ -56,7 +55,7 @@ def odd_values(patients: pd.DataFrame, names: ClinicalColumns, age_column: str) 
         for column, odd, what in found
         if odd.any()
     ] + [
-        f"{names.id}: {' and '.join(map(repr, same))} differ in case, blanks or form alone, and "
-        "are taken for different patients."
+        f"{names.id}: {' and '.join(map(repr, same))} differ only in case, blanks or form, and "
+        "are taken as different patients."
         for same in alike
     ]

@@ -1,4 +1,4 @@
-"""What our versioned datasets share: one path, a folder a version, the newest one loaded."""
+"""What our versioned datasets share: one path, one folder per version, the newest is loaded."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -16,23 +16,23 @@ Loaded = TypeVar("Loaded")
 
 
 def doubtful_versions(entry: Path, versions: list[str], now: str) -> list[str]:
-    """Tell which versions would pass for the newest without being it.
+    """Find versions that could wrongly be taken for the newest.
 
     Args:
         entry: the folder of the versions.
         versions: their names.
-        now: the name of a version that is saved now.
+        now: the name of a version saved now.
 
     Returns:
-        A text for each that is later, or no version's name.
+        A text for each whose name is later than `now`, or not a version's.
     """
-    odd = {version: "no version's name" for version in versions if not _VERSION.fullmatch(version)}
+    odd = {version: "not a version name" for version in versions if not _VERSION.fullmatch(version)}
     ahead = {version: f"later than {now}" for version in versions if version > now}
     return [f"{entry / version}: {why}" for version, why in sorted({**ahead, **odd}.items())]
 
 
 def no_newest(faults: list[str]) -> UserError:
-    """Make the refusal of versions among which the newest can't be told.
+    """Make the error for versions of which the newest is uncertain.
 
     Args:
         faults: as `doubtful_versions` returns them.
@@ -41,17 +41,17 @@ def no_newest(faults: list[str]) -> UserError:
         The error.
     """
     return UserError(
-        f"Which version is the newest can't be told, by this machine's clock: {listed(faults)}\n"
-        "Set the clock right if it is wrong, or begin a new session in a notebook. Else move these "
-        "folders out of the workspace, or rename them to a time that has passed, such as "
+        f"By this machine's clock, the newest version is uncertain: {listed(faults)}\n"
+        "If the clock is wrong, correct it; in a notebook, start a new session. Else move these "
+        "folders out of the workspace, or rename them to a time in the past, such as "
         "2026-01-31T09.15.00.000Z."
     )
 
 
 class ListedVersions:
-    """Finds versions by listing the entry's folder; the newest one only where it can be told.
+    """Finds versions by listing the entry's folder; refuses if the newest is uncertain.
 
-    Kedro looks by a pattern, in which it takes `[`, `]`, `*` and `?` of the path for wildcards.
+    Kedro uses a glob, in which `[`, `]`, `*` and `?` in the path would be wildcards.
     """
 
     _filepath: PurePosixPath
@@ -80,7 +80,7 @@ class ListedVersions:
 
 
 class VersionedPathDataset(ListedVersions, AbstractVersionedDataset[Saved, Loaded]):
-    """A local file or folder, versioned by Kedro. Children load and save."""
+    """A local file or folder, versioned by Kedro. Subclasses load and save."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The demo draws its cohort first."""
+"""The demo first simulates its cohort."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def draws_cohort_first(run_params: dict[str, Any], pipeline: Pipeline) -> bool:
 def draw_cohort(run_params: dict[str, Any], catalog: DataCatalog) -> None:
     """Run `simulate`.
 
-    It is a run of its own, and no part of the default pipeline: Kedro has one registry of pipelines
-    for all sessions of a process, and a session of the base environment must never simulate.
+    A separate run, not part of the default pipeline: all sessions of a process share one registry
+    of pipelines, and a session of the base environment must never simulate.
     """
     SequentialRunner().run(
         pipelines["simulate"],

@@ -1,4 +1,4 @@
-"""What a run needs is looked for before any work: saved entries, an encoder, weights, a device."""
+"""Checks before any work: are the inputs, the encoder, its weights and the device there?"""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
         catalog: its datasets.
 
     Raises:
-        ClickException: an entry is not there; the command that makes it.
-        DatasetError: one of the user's own files is not there.
+        ClickException: an entry is missing; the message gives the command that makes it.
+        DatasetError: one of the user's own files is missing.
     """
     _check_versions(run_params["load_versions"] or {}, catalog)
-    # In the order of the nodes: of the user's own files the cohort's folder comes first.
+    # In the order of the nodes, so that the cohort's folder is checked before other files.
     entries = dict.fromkeys(entry for node in pipeline.nodes for entry in node.inputs)
     free = pipeline.inputs()
     lacking = [entry for entry in entries if entry in free and not catalog.exists(entry)]
@@ -35,11 +35,11 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
         nodes = _with_makers(in_memory, pipeline, requested(names), catalog).nodes
         only = f"--pipelines={','.join(names)} " if names else ""
         raise refusal(
-            f"{', '.join(in_memory)}: handed on in memory and never saved, so the nodes that make "
-            "it must run too. In place of the options that choose nodes, give: "
+            f"{', '.join(in_memory)}: kept in memory and never saved, so the nodes that make it "
+            "must run too. Instead of the options that choose nodes, give: "
             f"kedro run {only}--nodes={','.join(sorted(node.name for node in nodes))}"
         )
-    # Of several makers the method's own, which are registered first, come last and so stay.
+    # The pipelines registered first, those of the method, win over later ones.
     made_by = {
         entry: name
         for name, made in reversed(list(pipelines.items()))
@@ -53,7 +53,7 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
                 "workspaces below one folder, and name the folder by --params=runs_dir=..."
             )
         if entry not in made_by:
-            catalog.load(entry)  # the user's own files: each says by itself what is missing
+            catalog.load(entry)  # a user's own file: its dataset says what is missing
     if saved := [entry for entry in lacking if entry in made_by]:
         makers = {made_by[entry] for entry in saved}
         while more := {
@@ -71,7 +71,7 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
 def _with_makers(
     in_memory: list[str], pipeline: Pipeline, within: Pipeline, catalog: DataCatalog
 ) -> Pipeline:
-    """Add the nodes that make entries in memory, and what those in turn take from memory."""
+    """Add the nodes that make entries kept in memory, and so on for the inputs of those nodes."""
     while in_memory:
         pipeline += within.only_nodes_with_outputs(*in_memory)
         in_memory = [
@@ -90,17 +90,17 @@ def _check_versions(asked: dict[str, str], catalog: DataCatalog) -> None:
         there = dataset.list_versions(full_path=False)
         if there and version not in there:
             raise refusal(
-                f"--load-versions={entry}:{version}: there is no such version; there are "
+                f"--load-versions={entry}:{version}: there is no such version; available: "
                 f"{some(there)}."
             )
 
 
 def check_encoder(pipeline: Pipeline, parameters: Parameters) -> None:
-    """Refuse an encoder, weights or a device that is not there."""
+    """Refuse an encoder, weights or a device that is not available."""
     from lymphocytosis.encoders import checks
     from lymphocytosis.pretext.checks import check_task
 
-    # The other accelerators are there on every machine.
+    # The other accelerators are available on every machine.
     if parameters.compute.accelerator == "cuda":
         from lymphocytosis.compute import start_fabric
 

@@ -1,4 +1,4 @@
-"""A run's parameters and the models that it loads: what a model is, it can't be told to be."""
+"""A run's parameters must agree with the models that it loads."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import Parameters
 
-# Each pipeline draws by the seed for itself; the others are about reading pictures, not models.
+# Each pipeline uses the seed for itself; the others are about reading pictures, not models.
 _FREE = {"seed", "image.unreadable", "image.other_size", "image.other_mode"}
 _SHOWN = 5
 
@@ -20,14 +20,14 @@ def check_models(pipeline: Pipeline, catalog: DataCatalog, parameters: Parameter
 
     Args:
         pipeline: what will run.
-        catalog: its datasets, their versions chosen.
+        catalog: its datasets, with their versions fixed.
         parameters: the run's.
 
     Returns:
-        The names of those that were compared.
+        The names of the parameters compared.
 
     Raises:
-        UserError: the parameters, their values for this run and the model's; or a model is damaged.
+        UserError: a parameter differs, with both values; or a model is damaged.
     """
     compared: set[str] = set()
     models = {entry: catalog.get(entry) for entry in sorted(pipeline.inputs())}
@@ -36,7 +36,7 @@ def check_models(pipeline: Pipeline, catalog: DataCatalog, parameters: Parameter
             continue
         users = {node.namespace for node in pipeline.nodes if entry in node.inputs}
         if users == {"evaluate"} and parameters.evaluation.pretraining == "each_fold":
-            continue  # each fold trains an encoder of its own, by the run's parameters
+            continue  # each fold trains its own encoder by the run's parameters
         asked = _leaves(parameters.model_dump(mode="json"))
         carried = _leaves(model.load().get("parameters"))
         both = asked.keys() & carried.keys() - _FREE
@@ -55,7 +55,7 @@ def check_models(pipeline: Pipeline, catalog: DataCatalog, parameters: Parameter
             more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
             raise UserError(
                 f"{'; '.join(faults[:_SHOWN])} in the model {entry}{more}. Give this run the "
-                f"model's values, or make the model anew: kedro run --pipelines={maker}"
+                f"model's values, or train the model again: kedro run --pipelines={maker}"
             )
     return compared
 

@@ -1,4 +1,4 @@
-"""Options of a run: an unknown name is refused, with the nearest known ones."""
+"""Options of a run: unknown names are refused, with the nearest known ones."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ from lymphocytosis.hooks.refusals import refusal
 
 
 class Session(KedroSession):
-    """Kedro's session, which would answer a wrong option with a traceback."""
+    """Kedro's session, without its tracebacks for wrong options."""
 
     def run(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Check the options, then run; see Kedro's session."""
@@ -25,23 +25,23 @@ class Session(KedroSession):
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Refuse options of a run that name nothing, or leave nothing to run.
+    """Refuse options with unknown names, or that leave nothing to run.
 
     Args:
         options: of Kedro's `session.run`, by name.
 
     Raises:
-        ClickException: the option, the name, and the nearest names that there are.
+        ClickException: with the option, the name, and the nearest known names.
     """
     if isinstance(options.get("runner"), ParallelRunner):
         raise refusal(
-            "--runner=ParallelRunner can't be used: nodes hand tables to each other in memory, "
-            "which its processes don't share. Leave the option out: each node uses all cores."
+            "--runner=ParallelRunner can't be used: nodes pass tables in memory, which its "
+            "processes don't share. Leave the option out: each node uses all cores."
         )
     given = options.get("pipeline_names") or []
     if options.get("pipeline_name"):
         given = [options["pipeline_name"]]
-    # Kedro does the same next; in another order it would build all pipelines twice.
+    # As Kedro does next; without it, all pipelines would be built twice.
     pipelines.set_requested(given or None)
     _refuse_unknown("pipelines", "pipeline", given, pipelines.keys())
     run = requested(given)
@@ -70,13 +70,13 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def check_environment(context: KedroContext) -> None:
-    """Refuse an environment that has no folder.
+    """Refuse an environment without a folder.
 
     Args:
         context: Kedro's.
 
     Raises:
-        ClickException: the nearest environments that there are.
+        ClickException: with the nearest existing environments.
     """
     folder = Path(context.config_loader.conf_source)
     if context.env and folder.is_dir():
@@ -85,7 +85,7 @@ def check_environment(context: KedroContext) -> None:
 
 
 def requested(names: Collection[str] | None) -> Pipeline:
-    """The pipelines of a run as one, before its nodes are narrowed down; by default the default."""
+    """The run's pipelines as one, before nodes are selected; without names the default one."""
     return sum((pipelines[name] for name in names or ["__default__"]), start=Pipeline([]))
 
 
@@ -98,5 +98,5 @@ def _refuse_unknown(flag: str, kind: str, names: Collection[str], known: Collect
         if name in known:
             continue
         near = [one for one in known if one.endswith(f".{name}")] or get_close_matches(name, known)
-        there = f"the nearest: {some(near)}" if near else f"there are: {some(sorted(known))}"
+        there = f"the nearest: {some(near)}" if near else f"available: {some(sorted(known))}"
         raise refusal(f"--{flag}={name}: there is no such {kind} here; {there}.")

@@ -1,4 +1,4 @@
-"""Parameters are read and checked before anything else."""
+"""Reading and checking the parameters, before anything else."""
 
 from copy import copy
 from typing import Any
@@ -14,7 +14,7 @@ from lymphocytosis.parameters import Parameters, check_parameters
 
 
 def read_parameters(context: KedroContext) -> Parameters:
-    """Read and check the run's parameters, and let the catalog use the same folders.
+    """Read and check the run's parameters, and give the catalog the same folders.
 
     Args:
         context: Kedro's; its configuration gets the absolute paths.
@@ -23,10 +23,10 @@ def read_parameters(context: KedroContext) -> Parameters:
         The typed parameters.
 
     Raises:
-        ClickException: a file of parameters or the catalog can't be read, or a value can't be used.
+        ClickException: parameters.yml or catalog.yml can't be read, or a value can't be used.
     """
     loader = context.config_loader
-    # A copy reads them: a loader never again looks at runtime parameters that it has resolved.
+    # A copy, because a loader resolves runtime parameters only once.
     raw = _read(copy(loader), "parameters")
     try:
         make_paths_absolute(raw, context.project_path)
@@ -34,21 +34,21 @@ def read_parameters(context: KedroContext) -> Parameters:
     except UserError as error:
         raise refusal(str(error)) from error
     loader.runtime_params = {**(loader.runtime_params or {}), **{k: raw[k] for k in FOLDERS}}
-    # Kedro asks for both once more, and would read and resolve every file again.
+    # So that Kedro does not read and resolve every file again.
     loader["parameters"] = raw
     loader["catalog"] = _read(loader, "catalog")
     return parameters
 
 
 def without_effect(given: dict[str, Any], pipeline: Pipeline) -> list[str]:
-    """Find parameters that no node of a run reads; places apart, which the catalog reads.
+    """Find parameters that no node of a run reads, except folders, which the catalog reads.
 
     Args:
-        given: for this run alone, by `--params`.
+        given: by `--params`.
         pipeline: what will run.
 
     Returns:
-        Their names, with dots.
+        Their names, such as `mil.epochs`.
     """
     read = {entry.removeprefix("params:") for entry in pipeline.inputs()}
     return [name for key in given.keys() - read - set(FOLDERS) for name in _names(key, given[key])]
@@ -64,5 +64,5 @@ def _read(loader: AbstractConfigLoader, name: str) -> dict[str, Any]:
     try:
         return loader[name]
     except Exception as error:
-        # Kedro, PyYAML and OmegaConf each have their own for a file they can't read.
+        # Kedro, PyYAML and OmegaConf raise errors of their own.
         raise refusal(f"{name}.yml can't be read: {error}") from error

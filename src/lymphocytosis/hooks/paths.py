@@ -1,4 +1,4 @@
-"""Paths among the parameters are made absolute here alone."""
+"""The only place where paths among the parameters are made absolute."""
 
 import os
 import re
@@ -11,7 +11,7 @@ FOLDERS = ("cohort_dir", "workspace", "runs_dir")
 
 
 def make_paths_absolute(raw: dict[str, Any], project: Path) -> None:
-    """Take every path among the parameters from the project's folder.
+    """Make every path among the parameters absolute, relative to the project's folder.
 
     Args:
         raw: the merged content of parameters.yml and `--params`; its paths are replaced.
@@ -32,37 +32,37 @@ def _names_a_file(weights: Any) -> bool:
 
 
 def absolute_path(parameter: str, value: Any, project: Path) -> Any:
-    """Take a path from the project's folder.
+    """Make a path absolute, relative to the project's folder.
 
     Args:
         parameter: its name, for the message.
-        value: as it was given; a number is a name, and what else is no text is left to the checks.
+        value: as given; an integer is taken as a name, other types are left to the checks.
         project: the project's folder.
 
     Returns:
-        The absolute path as text, or the value that is none.
+        The absolute path as text, or a value of another type unchanged.
 
     Raises:
-        UserError: the path is an address or a decimal number, or no dataset could use it.
+        UserError: the path is a URL or a decimal number, or no dataset could use it.
     """
     if isinstance(value, float):
         raise UserError(f"{parameter}: {value} is read as a number. For a path, write ./{value}")
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # YAML takes a folder such as 2021 for a number
+        value = str(value)  # YAML reads a folder such as 2021 as a number
     if not isinstance(value, str) or not value:
         return value
     if re.match(r"[A-Za-z][\w+.-]*://", value):
         raise UserError(
-            f"{parameter}: {value} is an address, and only this machine's files can be used. "
-            "Copy it to a folder, or mount it as one, and give that."
+            f"{parameter}: {value} is a URL, and only local files can be used. "
+            "Copy it to a folder, or mount it as one, and give that folder."
         )
     try:
-        # Only here: pathlib drops the ./ of a folder that is called ~ itself.
+        # Otherwise as text: pathlib would drop the ./ of a folder named ~.
         path = str(project / (Path(value).expanduser() if value.startswith("~") else value))
     except RuntimeError:
         raise UserError(
             f"{parameter}: the home folder meant by {value} is not known. For a folder of this "
-            f"very name in the project, write ./{value}"
+            f"name in the project, write ./{value}"
         ) from None
     if odd := set("{}\0") & set(path):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What happens around a run, in its order; each job has a file of its own beside this one."""
+"""The project's Kedro hooks, in order; each job has its own file in this folder."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProjectHooks(threading.local):
-    """The project's hooks. What they keep of a run belongs to the thread that runs it."""
+    """The project's hooks. Their state belongs to the thread of the run."""
 
     parameters: Parameters
     lock: FileLock
@@ -37,7 +37,7 @@ class ProjectHooks(threading.local):
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Check every parameter."""
-        # Here, for Kedro allows no filters of ours in logging.yml.
+        # Here, because logging.yml can't name our own filters.
         make_log_harmless()
         check_environment(context)
         self.parameters = read_parameters(context)
@@ -46,7 +46,7 @@ class ProjectHooks(threading.local):
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Refuse, before any work, what can't run; fix versions; draw the demo's cohort."""
+        """Before any work, refuse what can't run; fix versions; simulate the demo's cohort."""
         demo = draws_cohort_first(run_params, pipeline)
         whole = pipelines["simulate"] + pipeline if demo else pipeline
         try:
@@ -56,7 +56,7 @@ class ProjectHooks(threading.local):
         except (UserError, DatasetError) as error:
             raise refusal(plainly(error, catalog) or str(error)) from error
         if hasattr(self, "lock"):
-            self.lock.release()  # a notebook's run that was interrupted does not keep out the next
+            self.lock.release()  # of a run interrupted in a notebook
         self.lock = lock_workspace(Path(self.parameters.workspace))
         try:
             fix_versions(run_params, whole, catalog)
@@ -70,18 +70,18 @@ class ProjectHooks(threading.local):
             if demo:
                 draw_cohort(run_params, catalog)
         except Exception as error:
-            # Kedro calls it only for what happens in the run.
+            # Kedro calls it only for errors during the run.
             self.on_pipeline_error(error, catalog)
             raise
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
-        """Say where the run's files are; its finished parts are not needed any more."""
+        """Log where the run's files are; remove its saved parts, which are no longer needed."""
         for entry in pipeline.all_outputs():
             try:
                 unfinished(self.parameters.workspace, entry).clear()
             except OSError as error:
-                # All is saved; and what stays is told from other work by its note.
+                # Harmless: all results are saved, and what remains is never used for other work.
                 logger.warning("unfinished work can't be removed: %s", error)
         logger.info(
             "done: tables and figures are under %s/08_reporting, all else under %s, "
@@ -94,7 +94,7 @@ class ProjectHooks(threading.local):
 
     @hook_impl
     def on_pipeline_error(self, error: Exception, catalog: DataCatalog) -> None:
-        """Show an error that the user can mend by its message alone, without a traceback."""
+        """Show an error that the user can fix as its message, without a traceback."""
         self.lock.release()
         if message := plainly(error, catalog):
             raise refusal(message) from error

@@ -1,4 +1,4 @@
-"""What a user can fix is shown as its message alone: one plain line, never a traceback."""
+"""Errors that a user can fix are shown as a plain message, never a traceback."""
 
 import errno
 
@@ -9,18 +9,18 @@ from kedro.validation.exceptions import DataValidationError
 from lymphocytosis.errors import UserError, causes, listed
 from lymphocytosis.terminal import harmless
 
-# A disk that is full or read-only, or a file that is too large for it.
+# The disk is full or read-only, or the file is too large for it.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _RIGHTS = {errno.EACCES, errno.EPERM}
 
 
 def refusal(message: str) -> click.ClickException:
-    """What Kedro's command line shows as a message alone, without a traceback."""
+    """An error that Kedro's command line shows as a message, without a traceback."""
     return click.ClickException(harmless(message))
 
 
 def plainly(error: Exception, catalog: DataCatalog) -> str | None:
-    """The message of what the user can fix; None if the error is of another kind."""
+    """The message of an error that the user can fix; None for other errors."""
     for cause in causes(error):
         if isinstance(cause, UserError):
             return str(cause)
@@ -35,14 +35,14 @@ def plainly(error: Exception, catalog: DataCatalog) -> str | None:
         if isinstance(cause, OSError) and cause.errno in _RIGHTS:
             return (
                 f"The run may not read or write a file: {cause}. What was saved before is whole. "
-                "Have it run with the rights it needs, or give other places by "
+                "Give it the permissions it needs, or choose other folders by "
                 "--params=cohort_dir=...,workspace=..."
             )
     return None
 
 
 def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
-    """Say which table is refused, and each fault by row and column; Kedro names no rows."""
+    """Describe the refused table, with each fault by row and column; Kedro gives no rows."""
     from pandera.errors import SchemaErrors
 
     from lymphocytosis.schemas import faults_of
@@ -53,9 +53,9 @@ def _refused_table(error: DataValidationError, catalog: DataCatalog) -> str:
     faults = listed(faults_of(error.__cause__))
     table = catalog.get(name)
     if error.mode == "save" or not isinstance(table, AbstractVersionedDataset):
-        return f"The table {name} is not saved, since it is not valid: {faults}"
+        return f"The table {name} was not saved because it is not valid: {faults}"
     return (
         f"The table {name} ({table._get_load_path()}) can't be used: {faults}\n"
         "If it was edited, remove the folder of this version to use the one before it, or run "
-        "again the pipeline that makes it."
+        "the pipeline that makes it again."
     )

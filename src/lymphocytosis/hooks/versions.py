@@ -1,4 +1,4 @@
-"""Versions: a run reads what it saved itself, or the newest version there was when it began."""
+"""Versions: a run loads what it saved itself, or the newest version from before it began."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from lymphocytosis.errors import UserError
 
 
 def fix_versions(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Fix, for the whole run, which version of each entry is loaded.
+    """Fix which version of each entry the whole run loads.
 
     Args:
         run_params: Kedro's; `run_id` is the version that the run saves.
         pipeline: what will run.
-        catalog: its datasets are given their versions.
+        catalog: its datasets; their versions are set.
 
     Raises:
-        UserError: the newest version can't be told, since a folder's name is later than this run's
-            or no version's; or --load-versions names an entry that the run makes itself.
+        UserError: the newest version is uncertain, since a folder's name is later than this run's
+            or not a version's; or --load-versions names an entry that the run makes itself.
     """
     run, asked = run_params["run_id"], run_params["load_versions"] or {}
     made = set() if run_params["only_missing_outputs"] else pipeline.all_outputs()

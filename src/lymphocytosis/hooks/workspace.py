@@ -1,4 +1,4 @@
-"""The workspace: one run at a time, and cleared up after one that was killed."""
+"""The workspace: locked for one run at a time, cleaned up after a killed run."""
 
 import os
 import platform
@@ -12,21 +12,21 @@ from lymphocytosis.whole_files import remove_parts
 
 
 def lock_workspace(workspace: Path) -> FileLock:
-    """Lock the workspace for this run; clear up after one that was killed."""
+    """Lock the workspace for this run; clean up after a killed one."""
     note = workspace / ".run.txt"
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workspace / ".run.lock")
         lock.acquire(blocking=False)
-        # The system frees the lock of a process that was killed; its temporary files are left.
+        # The system releases the lock of a killed process, but its temporary files remain.
         remove_parts(workspace)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         note.write_text(f"process {os.getpid()} on {platform.node()}, since {since}")
     except Timeout:
         by = note.read_text() if note.exists() else "it has just begun"
         raise refusal(
-            f"Another run is at work in {workspace}: {by}. Wait until it ends, or "
-            "give this one a workspace of its own by --params=workspace=..."
+            f"Another run is using {workspace}: {by}. Wait until it ends, or "
+            "give this one its own workspace by --params=workspace=..."
         ) from None
     except OSError as error:
         raise refusal(

@@ -1,4 +1,4 @@
-"""What pretraining does to pictures: flips and turns, and the jitter of joint-embedding tasks."""
+"""Augmentation for pretraining: flips, turns, and the jitter of joint-embedding tasks."""
 
 from math import ceil
 
@@ -9,19 +9,19 @@ from torch.nn import functional as F
 from lymphocytosis.encoders.pictures import on_device
 from lymphocytosis.parameters import JitterParameters
 
-# Rec. 601: how bright an eye finds red, green and blue.
+# Rec. 601: perceived brightness of red, green and blue.
 LUMA = (0.299, 0.587, 0.114)
 
 
 def flip_and_turn(pixels: Tensor, upright_weight: float, generator: torch.Generator) -> Tensor:
-    """Flip and turn each picture of a batch by its own draw (paper, section 3.1).
+    """Flip and turn each picture of a batch at random (paper, section 3.1).
 
-    Exact: no pixel changes.
+    Pixels are moved, not resampled.
 
     Args:
         pixels: (B, S, S, 3) uint8, square pictures, on any device.
-        upright_weight: how often no turn is drawn, against 1 for 90, 180 and 270 degrees each.
-        generator: the source of the draws, on the CPU.
+        upright_weight: weight of no turn, against 1 each for 90, 180 and 270 degrees.
+        generator: the source of randomness, on the CPU.
 
     Returns:
         (B, S, S, 3) uint8.
@@ -30,35 +30,35 @@ def flip_and_turn(pixels: Tensor, upright_weight: float, generator: torch.Genera
     n = len(pixels)
     turns = torch.multinomial(weights, n, replacement=True, generator=generator)
     across, down = torch.randint(0, 2, (n, 2), generator=generator).bool().unbind(dim=1)
-    # A flip, then quarter turns, is a transposition or none, then flips or none: three choices
-    # for a whole batch, where a GPU would wait for each picture.
+    # Any flips and quarter turns are an optional transposition, then optional flips: three steps
+    # for the whole batch, instead of one wait of the GPU for each picture.
     odd = turns % 2 == 1
     rows = torch.where(odd, across ^ (turns == 1), down ^ (turns == 2))
     columns = torch.where(odd, down ^ (turns == 3), across ^ (turns == 2))
     chosen = on_device(torch.stack([odd, rows, columns]), pixels.device)[..., None, None, None]
-    # Rows stay rows in memory: convolutions round otherwise, and slower, on transposed pixels.
+    # Contiguous: on transposed pixels convolutions are slower and round differently.
     pixels = torch.where(chosen[0], pixels.transpose(1, 2).contiguous(), pixels)
     pixels = torch.where(chosen[1], pixels.flip(1), pixels)
     return torch.where(chosen[2], pixels.flip(2), pixels)
 
 
 def jitter(images: Tensor, strengths: JitterParameters, generator: torch.Generator) -> Tensor:
-    """Change place, colour, stain and sharpness of each picture a little, by its own draws.
+    """Change position, colour, stain and sharpness of each picture slightly, at random.
 
-    No crop: the cell, in the middle, stays whole. torchvision's functions take one draw for a whole
-    batch, and its transforms draw from torch's global generator.
+    No crop, which would cut the cell. torchvision's functions use one draw for a whole batch, and
+    its transforms draw from torch's global generator.
 
     Args:
         images: (B, 3, S, S) float, in [0, 1].
         strengths: the block `pretext.jitter` of the parameters.
-        generator: the source of the draws, on the CPU.
+        generator: the source of randomness, on the CPU.
 
     Returns:
         (B, 3, S, S) float, in [0, 1].
     """
 
     def drawn(channels: int, spread: float) -> Tensor:
-        """Numbers for each picture from -spread to spread, (B, channels, 1, 1)."""
+        """Uniform numbers from -spread to spread, (B, channels, 1, 1)."""
         uniform = torch.rand(len(images), channels, 1, 1, generator=generator)
         return ((2 * uniform - 1) * spread).to(images)
 
@@ -75,7 +75,7 @@ def jitter(images: Tensor, strengths: JitterParameters, generator: torch.Generat
 
 
 def move(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Enlarge pictures about their middle and move them; edges are filled by reflection.
+    """Scale pictures about their centre and shift them; edges are filled by reflection.
 
     Args:
         images: (B, 3, S, S) float.
@@ -86,17 +86,17 @@ def move(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         (B, 3, S, S) float.
     """
     turns = torch.eye(2, device=images.device) / scale[:, 0]  # (B, 2, 2)
-    maps = torch.cat([turns, 2 * shift[:, :, 0]], dim=2)  # from -1 to 1 is the whole side
+    maps = torch.cat([turns, 2 * shift[:, :, 0]], dim=2)  # -1 to 1 spans the whole side
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """Scale brightness, then contrast about the mean grey, then saturation about each grey.
+    """Scale brightness, then contrast about the mean grey, then saturation about each pixel's grey.
 
     Args:
         images: (B, 3, S, S) float, in [0, 1].
-        brightness: (B, 1, 1, 1), 1 for no change, as the next two.
+        brightness: (B, 1, 1, 1), 1 for no change, like the next two.
         contrast: (B, 1, 1, 1).
         saturation: (B, 1, 1, 1).
 
@@ -112,10 +112,10 @@ def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: T
 
 
 def restain(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Scale and move each channel's optical density, which the amount of stain is proportional to.
+    """Scale and shift each channel's optical density, which is proportional to the amount of stain.
 
-    After Tellez et al. 2018 (IEEE TMI 37(9):2126), who do so to haematoxylin, eosin and a third
-    stain; of the stains of blood smears no such separation is settled, so channels stand for them.
+    After Tellez et al. 2018 (IEEE TMI 37(9):2126), who do this to haematoxylin, eosin and a third
+    stain. The stains of blood smears have no established separation, so channels are used instead.
 
     Args:
         images: (B, 3, S, S) float, in [0, 1].
@@ -123,25 +123,25 @@ def restain(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         shift: (B, 3, 1, 1), 0 for no change.
 
     Returns:
-        (B, 3, S, S) float, up to 1 unless moved to less than no density.
+        (B, 3, S, S) float, up to 1 unless a density became negative.
     """
-    density = -torch.log((255 * images + 1) / 256)  # black has a finite one
+    density = -torch.log((255 * images + 1) / 256)  # finite for black
     return (256 * torch.exp(-(scale * density + shift)) - 1) / 255
 
 
 def blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur each picture by a Gaussian of its own width.
+    """Blur each picture by a Gaussian with its own width.
 
     Args:
         images: (B, 3, S, S) float.
         sigma: (B, 1, 1, 1), in pixels, 0 or more.
-        radius: pixels to each side beyond which the Gaussian is cut, below S.
+        radius: where the Gaussian is cut off, in pixels, below S.
 
     Returns:
         (B, 3, S, S) float.
     """
     offsets = torch.arange(-radius, radius + 1, device=images.device)
-    # softmax makes the weights of a picture sum to 1; so small a width changes nothing.
+    # softmax makes each picture's weights sum to 1; the smallest width changes nothing.
     weights = torch.softmax(-((offsets / sigma[:, 0, 0].clamp(min=1e-3)) ** 2) / 2, dim=1)
     across = weights.repeat_interleave(3, dim=0)[:, None, None, :]  # (3B, 1, 1, 2 radius + 1)
     padded = F.pad(images, (radius,) * 4, mode="reflect").flatten(0, 1)[None]

@@ -1,4 +1,4 @@
-"""Train nothing: the pretrained encoder as it is (paper, section 2.1: features from ImageNet)."""
+"""No training: the pretrained encoder, unchanged (paper, section 2.1: ImageNet features)."""
 
 import numpy as np
 import numpy.typing as npt

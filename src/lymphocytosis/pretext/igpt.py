@@ -1,4 +1,4 @@
-"""Predict each pixel of a shrunk, quantised picture from those before it (paper, section 5)."""
+"""Predict each pixel of a small, quantised picture from those before it (paper, section 5)."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from lymphocytosis.parameters import EncoderParameters, IgptParameters, PretextP
 from lymphocytosis.pretext.task import Task
 
 LOSS = "cross-entropy of a pixel (nats)"
-# The palette is learnt from so many pictures and pixels of them at most: more change it little.
+# At most so many pictures, and pixels of them, for the palette: more change it little.
 PALETTE_PICTURES = 2_000
 PALETTE_PIXELS = 200_000
 
@@ -58,12 +58,12 @@ def learn_palette(
     rows: npt.NDArray[np.int64],
     seed: int,
 ) -> Tensor:
-    """Find the colours that stand for all others, by k-means on a sample of pixels.
+    """Find the palette by k-means on a sample of pixels.
 
     Args:
         parameters: the block `pretext.igpt` of the parameters.
         images: (n, S, S, 3) uint8, the image store.
-        rows: (m,) rows of `images` that may be seen.
+        rows: (m,) rows of `images` that may be used.
         seed: of the sample and of k-means.
 
     Returns:
@@ -82,8 +82,8 @@ def learn_palette(
     pixels = pixels[generator.permutation(len(pixels))[:PALETTE_PIXELS]]
     if len(pixels) < parameters.colours:
         raise UserError(
-            f"pretext.igpt.colours is {parameters.colours}, and the pictures have {len(pixels)} "
-            "pixels together, once they are shrunk. Lower it, or raise pretext.igpt.side."
+            f"pretext.igpt.colours is {parameters.colours}, but the pictures have {len(pixels)} "
+            "pixels in all, once they are shrunk. Lower it, or raise pretext.igpt.side."
         )
     kmeans = MiniBatchKMeans(parameters.colours, batch_size=4096, n_init=1, random_state=seed)
     return torch.from_numpy(kmeans.fit(pixels).cluster_centers_).clamp(0, 1)

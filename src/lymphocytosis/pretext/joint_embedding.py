@@ -1,7 +1,7 @@
-"""What simclr and vicreg share: two views of a picture are brought together.
+"""What simclr and vicreg share: they pull the embeddings of two views of a picture together.
 
-Their losses and projection heads are lightly's. The head stands on the small embedding, which so is
-trained too, and is not kept: what is left is a map of the same form as the autoencoder's.
+Their losses and projection heads are lightly's. The head takes the small embedding, which is thus
+trained too. The head itself is not kept: the embeddings have the form of the autoencoder's.
 """
 
 import os
@@ -19,21 +19,21 @@ from lymphocytosis.pretext.task import Task
 
 
 class JointEmbedding(nn.Module):
-    """An encoder and the projection head that only its training needs."""
+    """An encoder and the projection head, which is only used in training."""
 
     def __init__(self, pooled: PooledEncoder, head: nn.Module) -> None:
         """Put the two together.
 
         Args:
             pooled: gives the small embedding (B, small_dim).
-            head: takes it.
+            head: takes the small embedding.
         """
         super().__init__()
         self.pooled = pooled
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Project pictures to where views are compared.
+        """Project pictures into the space where views are compared.
 
         Args:
             images: (B, 3, H, W) float, in [0, 1].
@@ -52,12 +52,12 @@ def joint_embedding_task(
     pretext: PretextParameters,
     seed: int,
 ) -> Task:
-    """Bring two views of a picture together, and keep different pictures apart.
+    """Make the task of a joint-embedding loss.
 
     Args:
         pooled: the encoder, with its initial weights.
         head: takes its small embedding.
-        criterion: from both views' projections, each (B, width), to the loss.
+        criterion: the loss of both views' projections, each (B, width).
         pretext: the block `pretext` of the parameters.
         seed: of the views that are shown.
 
@@ -83,7 +83,7 @@ def joint_embedding_task(
 
 
 def import_lightly(task: str) -> tuple[ModuleType, ModuleType]:
-    """Import lightly where it is needed: it is an extra of its own.
+    """Import lightly, an optional dependency.
 
     Args:
         task: `pretext.name`, for the message.
@@ -92,16 +92,16 @@ def import_lightly(task: str) -> tuple[ModuleType, ModuleType]:
         Its modules of losses and of heads.
 
     Raises:
-        UserError: it is not installed.
+        UserError: lightly is not installed.
     """
-    # Before 1.6, importing it asks its makers' server for a newer version, unless this is set.
+    # Without this, importing lightly before 1.6 contacts its makers' server.
     os.environ.setdefault("LIGHTLY_DID_VERSION_CHECK", "True")
     try:
         from lightly import loss
         from lightly.models.modules import heads
     except ImportError:
         raise UserError(
-            f"pretext.name is {task!r}, whose loss is lightly's, and lightly is not installed: "
+            f"pretext.name is {task!r}, which needs lightly, and lightly is not installed: "
             "pip install 'lymphocytosis[ssl]'"
         ) from None
     return loss, heads

@@ -1,4 +1,4 @@
-"""Tell a picture's two views from those of other pictures.
+"""Contrast two views of a picture with the views of other pictures.
 
 Source: Chen et al. 2020, A simple framework for contrastive learning of visual representations.
 """

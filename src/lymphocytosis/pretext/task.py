@@ -1,6 +1,6 @@
 """What a pretext task is.
 
-`pretext.name` names a module of this room. It has `LOSS`, what its loss is called in a figure, and
+`pretext.name` names a module of this package. It has `LOSS`, the name of its loss in figures, and
 `build`, which takes the arguments of `build_task` and returns the task with its initial weights.
 """
 
@@ -22,16 +22,16 @@ Loss = Callable[[nn.Module, Sequence[Tensor], torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Task:
-    """A pretext task, as the training loop takes it.
+    """A pretext task for the training loop.
 
     Attributes:
         module: what is trained.
         kept: the part of it that embeds; its weights are kept.
-        views: how many copies of each picture a step takes, each flipped and turned by itself.
-        loss: from the module, the copies, each (B, 3, S, S) float in [0, 1], and the generator of
-            all draws: the loss of a batch. None where nothing is trained.
-        show: from the module in eval mode, (k, 3, S, S) pictures and the epoch's name: what the
-            task makes of them, (k, 3, S, S) float in [0, 1], by title.
+        views: the number of views of each picture per step, each flipped and turned separately.
+        loss: takes the module, the views, each (B, 3, S, S) float in [0, 1], and the generator of
+            all draws; returns the loss of a batch. None if nothing is trained.
+        show: takes the module in eval mode, (k, 3, S, S) pictures and the epoch's name; returns
+            what the task makes of them, (k, 3, S, S) float in [0, 1], by title.
     """
 
     module: nn.Module
@@ -48,7 +48,7 @@ def build_task(
     rows: npt.NDArray[np.int64],
     seed: int,
 ) -> Task:
-    """Build what `pretext.name` names, with its initial weights.
+    """Build the task that `pretext.name` names, with its initial weights.
 
     Args:
         encoder: the block `encoder` of the parameters.
@@ -68,7 +68,7 @@ def build_task(
 
 
 def name_of_loss(name: str) -> str:
-    """Say what a task's loss is called.
+    """Look up the name of a task's loss.
 
     Args:
         name: `pretext.name`.

@@ -1,4 +1,4 @@
-"""Training on pictures without labels (paper, sections 2.1.1 and 3.1): one loop, any task."""
+"""Pretraining without labels (paper, sections 2.1.1 and 3.1): one loop for all tasks."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -23,19 +23,19 @@ from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-# Batches after which the losses are looked at: on a GPU each look waits for it.
+# Batches between checks of the losses: each check waits for a GPU.
 _LOOK = 50
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a pretraining gives.
+    """The result of pretraining.
 
     Attributes:
         state: the kept weights, on the CPU.
-        history: a row an epoch: epoch, loss (the batches' mean).
-        shown: (k, S, S, 3) uint8 pictures by title: originals, and what the task makes of them, at
-            the early and the last epoch if it differs.
+        history: one row per epoch: epoch, loss (mean over batches).
+        shown: (k, S, S, 3) uint8 pictures by title: originals, and what the task makes of them at
+            the early and the last epoch.
     """
 
     state: dict[str, Tensor]
@@ -53,24 +53,24 @@ def pretrain(
     seed: int,
     progress: Progress,
 ) -> Pretraining:
-    """Train on a pretext task; after a kill, go on after the last epoch that ended.
+    """Train on a pretext task; after a killed run, resume after its last finished epoch.
 
     Args:
-        task: with its initial weights.
+        task: the task, with its initial weights.
         images: (n, S, S, 3) uint8, the image store.
         rows: (m,) rows of `images` that are trained on.
         shown: (k,) rows of `images` for the figure.
         pretext: the block `pretext` of the parameters.
         compute: the block `compute` of the parameters.
-        seed: of the order of pictures and of what is done to them.
-        progress: where each epoch is kept: weights, the optimiser's state, the random state.
+        seed: of the order of pictures and their augmentation.
+        progress: where each epoch is saved: weights, optimiser state, random state.
 
     Returns:
-        Weights, history and pictures to show; no epochs where the task trains nothing.
+        Weights, history and pictures to show; no epochs if the task trains nothing.
 
     Raises:
-        UserError: the loss, or a weight, is no longer a finite number; the last good epoch is kept.
-            Or there is one picture, and the task compares pictures.
+        UserError: the loss or a weight is not finite; the last good epoch stays saved. Or there is
+            one picture, and the task compares pictures.
     """
     pictures = {"original": np.array(images[shown])}
     if task.loss is None:
@@ -82,7 +82,7 @@ def pretrain(
     kept = progress.values("epoch")
     if kept:
         task.module.load_state_dict(kept["module"])
-    # Fused: the same update in one pass over the weights.
+    # fused: the same update in one pass over the weights.
     optimizer = torch.optim.Adam(task.module.parameters(), lr=pretext.learning_rate, fused=True)
     model, optimizer = fabric.setup(task.module, optimizer)
     store = Pictures(images, fabric.device)
@@ -99,21 +99,20 @@ def pretrain(
         order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
         batches = list(order.split(pretext.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1:
-            # BatchNorm after pooling, and a task that compares pictures, need more than one.
+            # BatchNorm after pooling, and tasks that compare pictures, need more than one.
             batches[-2:] = [torch.cat(batches[-2:])]
-        # A seed for each epoch: some encoders drop paths, and after a kill the same ones.
+        # One seed per epoch: encoders with random layers draw the same after a resume.
         with drawing_from(seed + 1_000_003 * epoch):
             steps = _steps(
                 task, task.loss, model, optimizer, fabric, store, batches, pretext, generator
             )
-            # disable=None: no bar where there is no terminal.
             title = f"epoch {epoch}/{pretext.epochs}"
-            # One tensor: small ones kept between large ones would keep freed memory apart.
+            # One tensor: many small ones would fragment the memory.
             of_batches = torch.empty(len(batches), device=fabric.device)
             bar = tqdm(steps, title, len(batches), leave=False, disable=None)
             for done, loss in enumerate(bar, start=1):
                 of_batches[done - 1] = loss
-                # Looking at a number waits for a GPU.
+                # Each check waits for a GPU.
                 if done % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
                     finite_losses(of_batches[:done], epoch, "the encoder", "pretext.learning_rate")
         of_all = finite_losses(of_batches, epoch, "the encoder", "pretext.learning_rate")
@@ -153,7 +152,7 @@ def _steps(
     pretext: PretextParameters,
     generator: torch.Generator,
 ) -> Iterator[Tensor]:
-    """Take a step for each batch of rows; yield its loss, on the device."""
+    """Take a training step for each batch of rows; yield its loss, on the device."""
     model.train()
     for batch in batches:
         pixels = pictures.read(batch.numpy())
@@ -169,7 +168,7 @@ def _steps(
 
 
 def _check_weights(model: nn.Module, epoch: int) -> None:
-    # A finite loss may have a gradient that is not: after an epoch's last batch no loss tells it.
+    # A finite loss may have an infinite gradient, which no later loss shows in the last batch.
     if (name := not_finite(model.state_dict())) is not None:
         raise UserError(
             f"Pretraining stopped: after epoch {epoch} the weight {name} has values that are not "
@@ -178,7 +177,7 @@ def _check_weights(model: nn.Module, epoch: int) -> None:
 
 
 def _copy_of_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    # A plain dict of tensors of their own: nothing of the trained module is kept alive.
+    # Copies, which don't keep the trained module alive.
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 

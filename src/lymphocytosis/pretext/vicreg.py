@@ -1,4 +1,4 @@
-"""Bring a picture's two views together without all pictures becoming one.
+"""Pull two views of a picture together, without collapse to the same embedding for all.
 
 Source: Bardes et al. 2022, VICReg: variance-invariance-covariance regularization.
 """
