@@ -1,1 +1,1 @@
-"""What an encoder is: architecture, weights, fingerprint, and how it embeds."""
+"""Encoders: architecture, weights, fingerprint, and embedding."""

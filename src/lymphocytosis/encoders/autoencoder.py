@@ -18,7 +18,7 @@ class Decoder(nn.Module):
     """Five blocks of transposed convolution, BatchNorm and ReLU; the last ends in a sigmoid.
 
     Each block takes a side s to 2 s + 1 (7, 15, 31, 63, 127, 255 for pictures of 224); a bilinear
-    resize then gives the picture's own side.
+    resize then restores the size of the picture.
     """
 
     def __init__(self, in_channels: int, image_size: int) -> None:
@@ -56,7 +56,7 @@ class Decoder(nn.Module):
 
 
 class AutoEncoder(nn.Module):
-    """An encoder, a 1x1 convolution that narrows its feature map, and a decoder."""
+    """An encoder, a 1x1 convolution that reduces the channels, and a decoder."""
 
     def __init__(self, encoder: Encoder, small_dim: int, image_size: int) -> None:
         """Put the parts together.

@@ -1,4 +1,4 @@
-"""How the encoder is run when it only embeds: the fastest way that gives the same features."""
+"""Running the encoder for embedding: the fastest way that gives the same features."""
 
 import copy
 import logging
@@ -17,15 +17,15 @@ from lymphocytosis.parameters import ComputeParameters
 
 logger = logging.getLogger(__name__)
 
-# Of the greatest feature: float32 sums in another order differ by some 1e-6.
+# Relative to the largest feature: float32 sums in another order differ by about 1e-6.
 TOLERANCE = 1e-5
-_PROBED = 5  # batches timed of each way, on a GPU
+_PROBED = 5  # batches timed per layout, on a GPU
 
 Embed = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _FromPixels(nn.Module):
-    """An embedder that takes pictures as they are stored, so that all of it is one graph."""
+    """An embedder that takes stored uint8 pictures, so that everything is one graph."""
 
     def __init__(
         self, embedder: Embedder, layout: torch.memory_format = torch.channels_last
@@ -43,10 +43,9 @@ def fastest_embed(
 ) -> Embed:
     """Choose how to run the embedder.
 
-    On a CPU that is ONNX Runtime, with `compute.embed_backend: onnx`, unless it can't run this
-    model or gives other features than torch; then a message says so and torch runs it. On a GPU a
-    short probe times memory layouts, as they are and recorded as a CUDA graph: which is fastest
-    differs by model, GPU and torch version.
+    With `compute.embed_backend: onnx`, a CPU uses ONNX Runtime. If that can't run the model, or
+    gives other features than torch, a warning is logged and torch runs it. A GPU times memory
+    layouts, with and without a CUDA graph: the fastest depends on model, GPU and torch version.
 
     Args:
         embedder: in eval mode, on the CPU.
@@ -55,7 +54,7 @@ def fastest_embed(
         fabric: device and precision.
 
     Returns:
-        From (b, S, S, 3) uint8 on the device to f_large (b, D) and f_small (b, d).
+        A function from (b, S, S, 3) uint8 on the device to f_large (b, D) and f_small (b, d).
     """
     if fabric.device.type == "cuda":
         return _fastest_layout(embedder, example, fabric)
@@ -66,18 +65,17 @@ def fastest_embed(
         fast = _onnx(embedder, example)
         far = max(_distance(*pair) for pair in zip(fast(example), plain(example), strict=True))
     except Exception as error:
-        # An exporter may stumble over any model, and the packages may be missing: never a reason
-        # to fail, since torch runs everything.
+        # The exporter may fail for any model, and packages may be missing; torch always works.
         logger.warning(
             "ONNX Runtime can't run this encoder (%s); torch runs it, more slowly. "
-            "compute.embed_backend: torch makes this choice at once.",
+            "Set compute.embed_backend to torch to skip this attempt.",
             brief(error),
         )
         return plain
     if not far <= TOLERANCE:
         logger.warning(
-            "ONNX Runtime gives other features than torch (%.1e of the greatest; at most %.0e is "
-            "taken); torch runs the encoder.",
+            "ONNX Runtime gives other features than torch (by %.1e of the largest; the limit is "
+            "%.0e); torch runs the encoder.",
             far,
             TOLERANCE,
         )
@@ -86,7 +84,7 @@ def fastest_embed(
 
 
 def export_onnx(embedder: Embedder, example: Tensor) -> bytes:
-    """Write the embedder as an ONNX model, from pictures as they are stored to both embeddings.
+    """Export the embedder as an ONNX model, from stored pictures to both embeddings.
 
     Args:
         embedder: in eval mode, on the CPU.
@@ -96,11 +94,11 @@ def export_onnx(embedder: Embedder, example: Tensor) -> bytes:
         The model, for batches of any size.
 
     Raises:
-        Exception: of many kinds, where the exporter can't.
+        Exception: of many kinds, if the export fails.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Two pictures: the exporter takes a size of one for a constant.
+        # Two pictures: the exporter treats a size of one as a constant.
         program = torch.onnx.export(
             _FromPixels(embedder).eval(),
             (torch.cat([example, example])[:2],),
@@ -150,15 +148,15 @@ def _fastest_layout(embedder: Embedder, example: Tensor, fabric: Fabric) -> Embe
 
 
 def _recorded(model: Embed, pixels: Tensor) -> Embed:
-    """Record a batch's kernels as a CUDA graph: the CPU launches one thing, not hundreds.
+    """Record a batch's kernels as a CUDA graph: the CPU then launches one graph, not hundreds.
 
-    The kernels, and so the features, are the model's own. Compiling would take longer than
-    embedding most cohorts.
+    The kernels, and so the features, stay the same. Compiling would take longer than embedding most
+    cohorts.
     """
     static = pixels.clone()
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # libraries set themselves up, which can't be recorded
+    with torch.cuda.stream(aside):  # warm-up, which can't be recorded
         for _ in range(2):
             model(static)
     torch.cuda.current_stream().wait_stream(aside)
@@ -178,7 +176,7 @@ def _recorded(model: Embed, pixels: Tensor) -> Embed:
 
 
 def _seconds(way: Embed, pixels: Tensor) -> float:
-    """The time of a batch, after one that fills caches."""
+    """Seconds per batch, after a warm-up."""
     for batches in (2, _PROBED):
         start = time.perf_counter()
         for _ in range(batches):

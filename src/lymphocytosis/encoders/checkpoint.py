@@ -28,7 +28,7 @@ KINDS: dict[type[nn.Module], str] = {
     IGPT: "igpt",
 }
 
-# The blocks in `pretext` that are one task's own, and whose.
+# The blocks of `pretext` that belong to certain tasks only.
 _OWN_BLOCKS = {
     "jitter": ("simclr", "vicreg"),
     "simclr": ("simclr",),
@@ -43,8 +43,8 @@ class Origin:
 
     Attributes:
         task: `pretext.name`.
-        images: `pretext.images`, the pictures that the task saw.
-        weights: `encoder.weights`, what it started from.
+        images: `pretext.images`, the pictures that it was trained on.
+        weights: `encoder.weights`, the initial weights.
     """
 
     task: str
@@ -60,14 +60,14 @@ def pack(
     pretext: PretextParameters,
     seed: int,
 ) -> dict[str, Any]:
-    """Put a state dict together with all that is needed to rebuild and to trace the model.
+    """Bundle a state dict with everything needed to rebuild and trace the model.
 
     Args:
         embedder: the model's class.
         state: the model's state dict.
-        encoder: what was built.
-        image: how its pictures were shaped.
-        pretext: how it was trained; other tasks' blocks are left out.
+        encoder: the block `encoder` of its parameters.
+        image: the block `image`.
+        pretext: the block `pretext`; other tasks' blocks are left out.
         seed: the run's seed.
 
     Returns:
@@ -90,10 +90,10 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
         checkpoint: what `pack` returned.
 
     Returns:
-        The model, in eval mode, and how its pictures must be shaped.
+        The model, in eval mode, and the block `image` of its parameters.
 
     Raises:
-        UserError: the values are no pretrained model's, or don't fit the model they name.
+        UserError: this is not a pretrained model, or the values don't fit it.
     """
     kind, image = _kind_of(checkpoint), image_of(checkpoint)
     try:
@@ -101,7 +101,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
         model: Embedder
         if kind == "igpt":
             igpt = IgptParameters.model_validate(checkpoint["parameters"]["pretext"]["igpt"])
-            # Its sizes come from the file: no memory is taken for more than the file itself holds.
+            # Sizes come from the file: allocate no more memory than its weights take.
             with torch.device("meta"):
                 model = IGPT(igpt, encoder.small_dim)
         elif kind == "autoencoder":
@@ -115,7 +115,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
 
 
 def image_of(checkpoint: dict[str, Any]) -> ImageParameters:
-    """Tell how the pictures of a pretrained model must be shaped.
+    """Read how the pictures of a pretrained model must be cropped and resized.
 
     Args:
         checkpoint: what `pack` returned.
@@ -134,7 +134,7 @@ def image_of(checkpoint: dict[str, Any]) -> ImageParameters:
 
 
 def fingerprint(checkpoint: dict[str, Any]) -> str:
-    """Tell one pretrained model from another, by its weights and parameters.
+    """Compute a digest that identifies a pretrained model by its weights and parameters.
 
     Args:
         checkpoint: what `pack` returned.
@@ -157,13 +157,13 @@ def fingerprint(checkpoint: dict[str, Any]) -> str:
 
 
 def origin(checkpoint: dict[str, Any]) -> Origin:
-    """Tell where a pretrained model's weights come from.
+    """Read where a pretrained model's weights come from.
 
     Args:
         checkpoint: what `pack` returned.
 
     Returns:
-        The task, the pictures it saw, and the initial weights.
+        The task, its pictures, and the initial weights.
 
     Raises:
         UserError: the values are no pretrained model's.
@@ -172,9 +172,9 @@ def origin(checkpoint: dict[str, Any]) -> Origin:
     try:
         encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
         pretext = checkpoint["parameters"]["pretext"]
-        # Not validated as a block: other tasks' blocks were left out when it was packed.
+        # Not validated as a whole: `pack` leaves out the blocks of other tasks.
         if not isinstance(pretext["name"], str) or pretext["images"] not in ("all", "train"):
-            raise ValueError("its parameters pretext name no task, or no pictures")
+            raise ValueError("its parameters have no valid pretext.name or pretext.images")
     except MISFITS as error:
         raise _misfit(error) from error
     return Origin(pretext["name"], pretext["images"], encoder.weights)
@@ -196,11 +196,11 @@ def _misfit(error: Exception) -> UserError:
 
 
 def check_same_pictures(pretrained: ImageParameters, stored: ImageParameters) -> None:
-    """Refuse to embed pictures that were shaped otherwise than those of pretraining.
+    """Refuse to embed pictures with another crop or size than those of pretraining.
 
     Args:
-        pretrained: how the pictures of pretraining were shaped.
-        stored: how those in the store are.
+        pretrained: the block `image` of pretraining.
+        stored: that of the image store.
 
     Raises:
         UserError: crop or size differ.

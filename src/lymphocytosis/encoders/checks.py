@@ -1,21 +1,21 @@
-"""What a run asks of an encoder, refused before any work where it is not there."""
+"""Checks before any work that the encoder can be used."""
 
 from lymphocytosis.encoders.names import check_name, family_of
 from lymphocytosis.parameters import EncoderParameters
 
 
 def check_encoder(parameters: EncoderParameters, image_size: int) -> None:
-    """Refuse, before any work, an encoder that can't be used or weights that don't fit it.
+    """Refuse an encoder that can't be used, or weights that don't fit it.
 
     Args:
         parameters: the block `encoder` of the parameters.
         image_size: side of the pictures in pixels.
 
     Raises:
-        UserError: no such model, it can't be used, or its weights are not there or don't fit.
+        UserError: no such model, it can't be used, or its weights are missing or don't fit.
     """
     check_name(parameters.name)
-    # Importing torch takes seconds, and the family of the paper takes pictures of any size.
+    # Importing torch takes seconds, and the paper's family accepts pictures of any size.
     if parameters.weights == "random" and family_of(parameters.name) == "efficientnet":
         return
     import torch

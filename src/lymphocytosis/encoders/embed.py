@@ -34,18 +34,18 @@ def embed_in_shards(
     progress: Progress,
     least: int,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors, Vectors]]:
-    """Embed pictures shard by shard; after a kill, go on after the last shard that was finished.
+    """Embed pictures shard by shard; after a killed run, resume after its last finished shard.
 
     Args:
-        embedder: as `embed_pictures` takes it, and so the next five.
+        embedder: as in `embed_pictures`, like the next five.
         images: (n, S, S, 3) uint8, the image store.
         rows: (m,) rows of `images` to embed.
         views: the views, in the order of the results.
-        view_of: shows pictures (b, S, S, 3) uint8 in a view.
+        view_of: turns pictures (b, S, S, 3) uint8 into a view.
         compute: the block `compute` of the parameters.
-        progress: where each shard is kept.
-        least: embeddings in a shard, rounded up to whole batches: batches, and so bits, are the
-            same whether the work was broken off or not.
+        progress: where each shard is saved.
+        least: embeddings per shard, rounded up to whole batches, so that an interrupted run has the
+            same batches and gives the same bits.
 
     Yields:
         The rows of a shard (b,); f_large (b, v, D) and f_small (b, v, d), float32.
@@ -78,14 +78,14 @@ def embed_pictures(
     view_of: ViewOf,
     compute: ComputeParameters,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors, Vectors]]:
-    """Embed pictures batch by batch; each is read once and shown in all views.
+    """Embed pictures batch by batch; each is read once and embedded in all views.
 
     Args:
-        embedder: in eval mode; of an autoencoder the decoder is not used.
+        embedder: in eval mode; the decoder of an autoencoder is not used.
         images: (n, S, S, 3) uint8, the image store.
         rows: (m,) rows of `images` to embed.
         views: the views, in the order of the results.
-        view_of: shows pictures (b, S, S, 3) uint8 in a view.
+        view_of: turns pictures (b, S, S, 3) uint8 into a view.
         compute: the block `compute` of the parameters.
 
     Yields:
@@ -99,11 +99,11 @@ def embed_pictures(
     show = _shown_in(views, view_of, images.shape[1], fabric.device)
     example = store.read(batches[0])
     if fabric.device.type == "cuda":
-        example = show(example)  # what is fastest depends on the size of a batch
+        example = show(example)  # the fastest way depends on the batch size
     embed = fastest_embed(embedder, example, compute, fabric)
     waiting: list[tuple[npt.NDArray[np.int64], Tensor, Tensor]] = []
     for batch in tqdm(batches, "embedding", leave=False, disable=None):
-        # One call for all views: larger matrices.
+        # One call for all views: larger matrices are faster.
         waiting.append((batch, *embed(show(store.read(batch)))))
         # One batch behind: a GPU computes while the CPU reads the next pictures.
         if len(waiting) > 1:
@@ -114,12 +114,12 @@ def embed_pictures(
 def _shown_in(
     views: Sequence[str], view_of: ViewOf, side: int, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Show a batch (b, S, S, 3) uint8 in all views, view by view: (v b, S, S, 3)."""
+    """A function from a batch (b, S, S, 3) uint8 to all its views, view by view: (v b, S, S, 3)."""
     if device.type == "cpu":
         return lambda pixels: torch.from_numpy(
             np.concatenate([view_of(pixels.numpy(), view) for view in views])
         )
-    # Where each pixel of a view comes from: so a GPU shows it without the CPU.
+    # The source of each pixel of a view, so that a GPU needs no CPU.
     numbers = np.arange(side * side).reshape(1, side, side, 1)
     sources = [torch.from_numpy(view_of(numbers, view).ravel()).to(device) for view in views]
     return lambda pixels: torch.cat(

@@ -1,4 +1,4 @@
-"""Any timm model as an encoder: a picture in, a feature map out."""
+"""Any timm model as an encoder, from a picture to a feature map."""
 
 from math import isqrt
 from typing import Any
@@ -15,7 +15,7 @@ from lymphocytosis.parameters import EncoderParameters
 
 
 class Encoder(nn.Module):
-    """A timm model up to its last feature map, whatever layout the model itself uses.
+    """A timm model up to its last feature map, in one layout for all models.
 
     Attributes:
         dim: channels of the feature map, the width of the large embedding (2560 for
@@ -31,7 +31,7 @@ class Encoder(nn.Module):
 
         Raises:
             UserError: timm has no such model, it can't be built for pictures of this size, or it
-                gives no feature map of them.
+                gives no feature map.
         """
         super().__init__()
         check_name(name)
@@ -40,9 +40,9 @@ class Encoder(nn.Module):
             with torch.inference_mode():
                 feature_map = self.eval()(torch.zeros(1, 3, image_size, image_size))
         except Exception as error:
-            # Each of timm's families has its own.
+            # timm's families raise many kinds.
             config = timm.get_pretrained_cfg(name)
-            own = f" It is made for image.size {config.input_size[1]}." if config else ""
+            own = f" It was made for image.size {config.input_size[1]}." if config else ""
             raise UserError(
                 f"encoder.name {name!r} can't be used with pictures of {image_size}x{image_size} "
                 f"({brief(error)}). Choose another encoder, or another image.size.{own}"
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
             prefix = getattr(self.model, "num_prefix_tokens", n - isqrt(n) ** 2)
             side = isqrt(n - prefix)
             if side < 2 or side**2 + prefix != n:
-                raise ValueError(f"it gives {n} tokens, which are no feature map")
+                raise ValueError(f"it gives {n} tokens, which do not form a feature map")
             return features[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
         width = self.model.num_features
         if features.shape[3] == width and features.shape[1] != width:  # (B, h, w, dim)

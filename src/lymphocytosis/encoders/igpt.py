@@ -1,4 +1,4 @@
-"""iGPT: a transformer that predicts a picture's pixels one after the other (paper, section 5).
+"""iGPT: a transformer that predicts the pixels of a picture one by one (paper, section 5).
 
 Source: Chen et al. 2020, Generative pretraining from pixels (the paper's reference 10).
 """
@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from lymphocytosis.parameters import IgptParameters
 
-# Layers in the middle whose activations are the large embedding, as iGPT's authors join five.
+# Middle layers whose activations form the large embedding; iGPT's authors concatenate five.
 MIDDLE_LAYERS = 5
 
 
 class Block(nn.Module):
-    """GPT-2's layer: attention to all positions up to one's own, then two linear layers.
+    """GPT-2's layer: causal self-attention, then two linear layers.
 
-    torch's TransformerEncoderLayer is the same sum, but in eval mode it takes a route of its own
-    that holds the whole attention matrix of every head.
+    torch's TransformerEncoderLayer computes the same, but its eval mode holds the whole attention
+    matrix of every head in memory.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -57,7 +57,7 @@ class Block(nn.Module):
 
 
 class IGPT(nn.Module):
-    """Pictures shrunk to side x side pixels of a palette, read row by row, n = side x side."""
+    """Reads pictures, shrunk to side x side pixels of a palette, row by row; n = side x side."""
 
     palette: Tensor
     projection: Tensor
@@ -78,7 +78,7 @@ class IGPT(nn.Module):
         self.blocks = nn.ModuleList(Block(width, parameters.heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.predict = nn.Linear(width, parameters.colours, bias=False)
-        # Five about the middle, fewer in a shallow model; never the first, which sees no context.
+        # Five around the middle, fewer in a shallow model; never the first, which has no context.
         reach = MIDDLE_LAYERS // 2
         self.middle = range(max(1, layers // 2 - reach), min(layers, layers // 2 + reach + 1))
         self.register_buffer("palette", torch.zeros(parameters.colours, 3))
@@ -86,7 +86,7 @@ class IGPT(nn.Module):
         self._draw_weights()
 
     def _draw_weights(self) -> None:
-        # As GPT-2: small, and smaller where a layer adds to what passes by it.
+        # As GPT-2: small, and smaller for layers that add to the residual stream.
         for name, values in self.named_parameters():
             if values.ndim > 1:
                 adds = name.endswith(("join.weight", "narrow.weight"))
@@ -95,16 +95,16 @@ class IGPT(nn.Module):
                 nn.init.zeros_(values)
 
     def quantise(self, images: Tensor) -> Tensor:
-        """Shrink pictures and give each pixel the palette's nearest colour.
+        """Shrink pictures and map each pixel to the nearest colour of the palette.
 
         Args:
             images: (B, 3, H, W) float, in [0, 1].
 
         Returns:
-            (B, n) int64, rows of the palette; of equally near colours the first.
+            (B, n) int64, rows of the palette; the first of equally near colours.
         """
         pixels = pixels_of(images, self.side)
-        # By differences: the usual way, by squares and products, is off by rounding.
+        # The usual way, by a matrix product, has rounding errors.
         apart = torch.cdist(
             pixels.flatten(0, 1), self.palette, compute_mode="donot_use_mm_for_euclid_dist"
         )
@@ -122,7 +122,7 @@ class IGPT(nn.Module):
         return self.palette[colours].transpose(1, 2).unflatten(2, (self.side, self.side))
 
     def forward(self, colours: Tensor) -> Tensor:
-        """Predict each pixel from those before it; the first from none.
+        """Predict each pixel from those before it.
 
         Args:
             colours: (B, n) int64, rows of the palette.
@@ -139,9 +139,9 @@ class IGPT(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the large and the small embedding.
 
-        Chen et al. pool n^l = layer_norm(h^l), what layer l attends to, over the positions, find
-        the middle layers best, and join five of them. The small embedding is a random projection of
-        the large one (`random_projection`).
+        Chen et al. average n^l = layer_norm(h^l), the input of layer l's attention, over positions.
+        The middle layers do best, and they concatenate five. The small embedding is a random
+        projection of the large one (`random_projection`).
 
         Args:
             images: (B, 3, H, W) float, in [0, 1].
@@ -160,7 +160,7 @@ class IGPT(nn.Module):
         return large, F.linear(large, self.projection)
 
     def _enter(self, colours: Tensor) -> Tensor:
-        # Moved on by one: at each position the model has read the pixels before it.
+        # Shifted by one: each position sees only the pixels before it.
         start = self.start.expand(len(colours), 1, -1)
         return torch.cat([start, self.colours(colours[:, :-1])], dim=1) + self.positions
 
@@ -170,7 +170,7 @@ def pixels_of(images: Tensor, side: int) -> Tensor:
 
     Args:
         images: (B, 3, H, W) float.
-        side: pixels of a side.
+        side: of the result, in pixels.
 
     Returns:
         (B, side x side, 3) float.

@@ -1,7 +1,7 @@
 """The names of timm's models.
 
-A run waits for these checks before its first node, and importing timm takes seconds. So it is
-imported only for a name that is not in its source.
+These checks delay every run, and importing timm takes seconds. So timm is imported only for a name
+that is not found in its source.
 """
 
 import difflib
@@ -12,13 +12,13 @@ from lymphocytosis.errors import UserError
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that timm doesn't know.
+    """Refuse a name that timm doesn't have.
 
     Args:
-        name: `encoder.name`; a tag after a dot chooses among a model's weights.
+        name: `encoder.name`; a tag after a dot selects one of a model's weights.
 
     Raises:
-        UserError: timm has no such model; the message offers the nearest names.
+        UserError: timm has no such model; the message gives the nearest names.
     """
     if family_of(name):
         return
@@ -34,7 +34,7 @@ def family_of(name: str) -> str | None:
     """Look for a model in timm's source.
 
     Args:
-        name: `encoder.name`; a tag after a dot chooses among a model's weights.
+        name: `encoder.name`; a tag after a dot selects one of a model's weights.
 
     Returns:
         The module of `timm.models` that defines it, or None.

@@ -1,4 +1,4 @@
-"""Reading the image store batch by batch, to where the network is and in the form it takes."""
+"""Reading the image store batch by batch, for the network."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,17 +7,17 @@ from torch import Tensor
 
 Images = npt.NDArray[np.uint8]
 
-# Of a GPU's free memory: what the store may take. 16,711 pictures of 224x224 are 2.5 GB.
+# Of a GPU's free memory, for the store. 16,711 pictures of 224x224 are 2.5 GB.
 SHARE_OF_MEMORY = 0.25
 _COPIED_AT_ONCE = 1024
 
 
 class Pictures:
-    """The image store as a network reads it; on a GPU that has room, all of it lies there.
+    """The image store as a network reads it; a GPU with enough memory holds all of it.
 
     Attributes:
-        device: where batches are wanted.
-        resident: (n, S, S, 3) uint8 on the GPU, or None where batches are read from the store.
+        device: where batches are needed.
+        resident: (n, S, S, 3) uint8 on the GPU, or None if batches are read from the store.
     """
 
     def __init__(self, images: Images, device: torch.device) -> None:
@@ -25,7 +25,7 @@ class Pictures:
 
         Args:
             images: (n, S, S, 3) uint8, the image store.
-            device: where batches are wanted.
+            device: where batches are needed.
         """
         self.images = images
         self.device = device
@@ -45,7 +45,7 @@ class Pictures:
             rows: (b,) rows of the store.
 
         Returns:
-            (b, S, S, 3) uint8 on the device. A GPU need not have finished its earlier work.
+            (b, S, S, 3) uint8 on the device, without waiting for a GPU.
         """
         if self.resident is not None:
             return self.resident[on_device(torch.from_numpy(rows), self.device)]
@@ -53,20 +53,20 @@ class Pictures:
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Bring a tensor from the CPU to a device.
+    """Move a tensor from the CPU to a device.
 
     Args:
         values: any, on the CPU.
-        device: where it is wanted.
+        device: the device.
 
     Returns:
-        The same values there. From pinned memory they cross while a GPU still computes.
+        The values on the device. Pinned memory lets the copy run while a GPU computes.
     """
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
 def to_unit(pixels: Tensor) -> Tensor:
-    """Bring stored pictures to the form that the networks take.
+    """Convert stored pictures to the input of the networks.
 
     Args:
         pixels: (B, H, W, 3) uint8, 0 to 255.

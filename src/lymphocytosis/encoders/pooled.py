@@ -1,4 +1,4 @@
-"""An encoder that is pooled and narrowed: what `frozen`, `simclr` and `vicreg` embed with."""
+"""An encoder with pooling and a linear layer, for `frozen`, `simclr` and `vicreg`."""
 
 import torch
 from timm.data.config import resolve_model_data_config
@@ -10,17 +10,17 @@ from lymphocytosis.parameters import EncoderParameters
 
 
 class PooledEncoder(nn.Module):
-    """Pictures normalised as the encoder knows them, its feature map pooled, then a linear layer.
+    """Normalise pictures as the encoder expects, pool its feature map, then apply a linear layer.
 
-    Mean and standard deviation are buffers, so that a state dict holds them, and embedding takes
-    the very ones of pretraining.
+    Mean and standard deviation are buffers, so that the state dict contains them and embedding uses
+    the same ones as pretraining.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, encoder: Encoder, small_dim: int) -> None:
-        """Put the parts together; pictures are not normalised until `mean` and `std` are filled.
+        """Put the parts together; without other `mean` and `std`, pictures are not normalised.
 
         Args:
             encoder: gives (B, encoder.dim, h, w).
@@ -39,7 +39,7 @@ class PooledEncoder(nn.Module):
             images: (B, 3, H, W) float, in [0, 1].
 
         Returns:
-            f_large (B, encoder.dim), the feature map's mean over its places, and
+            f_large (B, encoder.dim), the feature map's spatial mean, and
             f_small = W f_large + b (B, small_dim).
         """
         large: Tensor = self.encoder((images - self.mean) / self.std).mean(dim=(2, 3))
@@ -51,8 +51,8 @@ def build_pooled_encoder(
 ) -> PooledEncoder:
     """Build the encoder with its initial weights; the same seed gives the same random ones.
 
-    Weights that were trained on other pictures know them by a mean and a standard deviation of
-    their own, timm's `pretrained_cfg`; with random weights pictures stay in [0, 1].
+    Pretrained weights expect pictures normalised by the mean and standard deviation in timm's
+    `pretrained_cfg`; with random weights pictures stay in [0, 1].
 
     Args:
         parameters: the block `encoder` of the parameters.
@@ -63,7 +63,7 @@ def build_pooled_encoder(
         The encoder, in train mode.
 
     Raises:
-        UserError: no such model, or its weights can't be had.
+        UserError: no such model, or its weights are not available.
     """
     with drawing_from(seed):
         pooled = PooledEncoder(build_encoder(parameters, image_size), parameters.small_dim)
@@ -75,20 +75,20 @@ def build_pooled_encoder(
 
 
 def random_projection(from_dim: int, to_dim: int, seed: int) -> Tensor:
-    """Draw a projection that learns nothing and nearly keeps the distances between vectors.
+    """Draw a random projection, which approximately keeps the distances between vectors.
 
     By Johnson and Lindenstrauss (1984), a random projection to fewer dimensions shrinks all
     distances among n vectors by nearly the same factor, sqrt(to_dim / from_dim), with a relative
-    error that falls with to_dim as sqrt(log(n) / to_dim). To as many dimensions or more, it keeps
+    error that falls with to_dim as sqrt(log(n) / to_dim). If to_dim is at least from_dim, it keeps
     every distance exactly.
 
     Args:
         from_dim: width of the vectors.
-        to_dim: width to bring them to.
+        to_dim: width of the projections.
         seed: of the draw.
 
     Returns:
-        (to_dim, from_dim) float32; its rows are orthonormal, or its columns where it has fewer.
+        (to_dim, from_dim) float32; its rows are orthonormal, or its columns if there are fewer.
     """
     drawn = torch.empty(to_dim, from_dim)
     return nn.init.orthogonal_(drawn, generator=torch.Generator().manual_seed(seed))

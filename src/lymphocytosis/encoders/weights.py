@@ -1,4 +1,4 @@
-"""The weights an encoder starts from: random ones, or those of one of the sources below."""
+"""The initial weights of an encoder: random, or from one of the sources below."""
 
 import importlib
 import logging
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
-# Training programs write the weights below one of these, beside the optimiser's state.
+# Training programs save the weights under one of these keys, next to the optimiser state.
 WRAPPINGS = ("state_dict", "model", "teacher")
-# Seconds for the hub to answer at all.
+# Seconds to wait for the hub to answer.
 PATIENCE = 5
 
 
@@ -40,7 +40,7 @@ def initial_state(parameters: EncoderParameters, model: nn.Module, image_size: i
         A state dict that fits the model, or None for random weights.
 
     Raises:
-        UserError: the weights are not there, or don't fit the model.
+        UserError: the weights are missing, or don't fit the model.
     """
     if parameters.weights == "random":
         return None
@@ -48,30 +48,30 @@ def initial_state(parameters: EncoderParameters, model: nn.Module, image_size: i
 
 
 def fingerprint(parameters: EncoderParameters) -> str:
-    """Tell a user's own file of weights from another of its name.
+    """Compute a digest of a user's own weights file.
 
     Args:
         parameters: the block `encoder` of the parameters.
 
     Returns:
-        A SHA-256 digest, in hexadecimal; empty where `encoder.weights` names no file.
+        A SHA-256 digest, in hexadecimal; empty if `encoder.weights` names no file.
     """
     path = Path(parameters.weights)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def from_timm(parameters: EncoderParameters, model: nn.Module, image_size: int) -> State:
-    """Take a model's weights from timm's hub, or from its cache on this machine.
+    """Load a model's weights from timm's hub, or from its local cache.
 
-    timm fits them to pictures of another size where it can, as the positions of transformers.
+    timm adapts them to other picture sizes if it can, such as the positions of transformers.
     """
     name = parameters.name
-    logger.info("taking the weights of %s from timm's hub, or from its cache here", name)
+    logger.info("loading the weights of %s from timm's hub or its local cache", name)
     try:
         _check_hub(name)
         state: State = build_model(name, image_size, pretrained=True).state_dict()
     except Exception as error:
-        # The hub's client raises many kinds, and timm a RuntimeError where it knows no weights.
+        # The hub's client raises many kinds, and timm a RuntimeError if it has no weights.
         raise UserError(
             f"encoder.weights is 'timm', and the weights of {name!r} could not be fetched from "
             f"timm's hub ({brief(error)}). Without internet, "
@@ -83,7 +83,7 @@ def from_timm(parameters: EncoderParameters, model: nn.Module, image_size: int) 
 
 
 def _check_hub(name: str) -> None:
-    """Ask once whether the hub is there: its client would ask six times, for a minute."""
+    """Try once whether the hub answers: its client would try six times, for a minute."""
     config = timm.get_pretrained_cfg(name)
     hub_id = config.hf_hub_id if config else None
     files = ("model.safetensors", "pytorch_model.bin")
@@ -93,10 +93,10 @@ def _check_hub(name: str) -> None:
 
 
 def from_package(parameters: EncoderParameters, model: nn.Module, image_size: int) -> State:
-    """Take ImageNet's weights from an installed package.
+    """Load ImageNet weights from an installed package.
 
-    Its names differ from timm's, its order does not. The last two entries, the weight and bias of
-    ImageNet's classifier, are left.
+    Its names differ from timm's, but the order is the same. The last two entries, the weight and
+    bias of ImageNet's classifier, are dropped.
     """
     try:
         package = importlib.import_module(PACKAGED_WEIGHTS[parameters.name])
@@ -112,7 +112,7 @@ def from_package(parameters: EncoderParameters, model: nn.Module, image_size: in
 
 
 def from_file(parameters: EncoderParameters, model: nn.Module, image_size: int) -> State:
-    """Take weights from a user's own file, whose names may stand below a prefix."""
+    """Load weights from a user's own file, whose names may have a prefix."""
     path = Path(parameters.weights)
     return fit(_read(path), model, path)
 
@@ -125,7 +125,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"encoder.weights: there is no file {path}")
     try:
         if path.suffix != ".safetensors":
-            # Training programs keep their options in the file; a Namespace runs no code.
+            # Training programs also save their options; a Namespace runs no code.
             with torch.serialization.safe_globals([Namespace]):
                 return read_model_file(path, old_form=True)
         if path.stat().st_size > MOST_BYTES:
@@ -141,9 +141,9 @@ def fit(content: dict[str, Any], model: nn.Module, path: Path) -> State:
     """Find the weights of a model in what a file holds.
 
     Args:
-        content: names to tensors, as they are or below one of `WRAPPINGS`; all names may have a
-            prefix such as `module.` or `backbone.`, and there may be more than the model's.
-        model: whose weights are looked for; on any device.
+        content: tensors by name, at the top level or under one of `WRAPPINGS`; all names may have a
+            prefix such as `module.` or `backbone.`, and there may be other tensors.
+        model: the model to find weights for; on any device.
         path: the file, for messages.
 
     Returns:
@@ -157,7 +157,7 @@ def fit(content: dict[str, Any], model: nn.Module, path: Path) -> State:
         content = inner if isinstance(inner, dict) else content
     given = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     wanted = model.state_dict()
-    # Files from before torch 0.4.1, or from other libraries, have no such counters.
+    # Missing in files from before torch 0.4.1 or from other libraries.
     needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
     faults = {
         prefix: [
@@ -177,8 +177,8 @@ def fit(content: dict[str, Any], model: nn.Module, path: Path) -> State:
         )
     if len(fitting) > 1:
         raise UserError(
-            f"encoder.weights: {path} holds several models that fit encoder.name, below the names "
-            f"{', '.join(map(repr, fitting))}. Save the one that is meant in a file of its own."
+            f"encoder.weights: {path} has several models that fit encoder.name, with prefixes "
+            f"{', '.join(map(repr, fitting))}. Save the right one in a separate file."
         )
     state = {name: given.get(fitting[0] + name, value) for name, value in wanted.items()}
     if (odd := not_finite(given)) is not None:
