@@ -561,7 +561,7 @@ def test_a_bad_table_is_not_saved(new_catalog):
         twice = GOOD[schema].iloc[[0, 0]].reset_index(drop=True)
         with pytest.raises(DataValidationError) as caught:
             catalog.save(entry, twice)
-        told = rf"(?s)The table {entry} is not saved.* row 1: "
+        told = rf"(?s)The table {entry} was not saved.* row 1: "
         with pytest.raises(click.ClickException, match=told):
             a_runs_hooks().on_pipeline_error(caught.value, catalog)
         assert not catalog.exists(entry)
