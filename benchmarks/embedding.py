@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -93,8 +94,8 @@ def embed_rows(
             shards.clear()
 
         # `embed_pictures` chooses once a call how to run the encoder; that is not timed.
-        embed.fastest_embed = lambda *_: fast
-        seconds = time_in_turn({"forward": forward, "end to end": end_to_end}, turns)
+        with patch.object(embed, "fastest_embed", lambda *_: fast):
+            seconds = time_in_turn({"forward": forward, "end to end": end_to_end}, turns)
     seconds |= time_in_turn({"once": once, "eager": eager}, turns)
     far = float((fast(resident)[0] - plain.embed(to_unit(resident))[0]).abs().max())
     far /= float(plain.embed(to_unit(resident))[0].abs().max())

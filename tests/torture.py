@@ -31,6 +31,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
 import matplotlib.backends.backend_agg  # noqa: F401
@@ -223,8 +224,11 @@ class Work:
         told = set()
         for name, said in said_by_keepers(lines).items():
             kind = KEPT.get(name, MODELS)
-            found = [int(up[1] or up[2] or 1) for up in map(REUSED.search, said) if up]
             tells = any("Completed node: " in line for line in said)
+            if kind == "folds":
+                # A fold that pretrains says of its own work what it resumes; that is no fold.
+                said = list(takewhile(lambda line: "evaluate: repeat" not in line, said))
+            found = [int(up[1] or up[2] or 1) for up in map(REUSED.search, said) if up]
             if kind == "epochs":
                 epochs = epochs_of(said)
                 tells = tells or bool(found or epochs)

@@ -151,11 +151,15 @@ class TestWorkbooks:
         }
         assert table.attrs["form"] == "Excel workbook, sheet 'Patienten', the first of 2"
 
+    def test_a_last_column_without_a_name_is_one_as_in_a_csv(self):
+        table = read(workbook([["ID"], ["a", "note"], ["b"]]))
+        assert table.equals(read(b"ID,\na,note\nb,\n"))
+        assert list(table.columns) == ["ID", ""]
+
     @pytest.mark.parametrize(
         ("content", "told"),
         [
             (workbook([]), "it is empty"),
-            (workbook([["ID"], ["a", "1"]]), "line 2 has 2 cells, the first has 1"),
             (workbook([["ID"]])[:2000], "no Excel workbook"),
             (workbook([["x"] * 1001]), "more than 1200000 rows or 1000 columns"),
         ],

@@ -175,7 +175,7 @@ class TestChoices:
             catalog.load("nested_predictions"), catalog.load("control_tests"), frozen,
             given.encoder, given.pretext, given.evaluation,
         )  # fmt: skip
-        assert "is not known here" in summary
+        assert "pictures they were trained on is unknown" in summary
 
     def test_an_encoder_that_did_not_make_the_embeddings_is_refused(self, finished, tmp_path):
         shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)

@@ -66,12 +66,9 @@ def read_workbook(
     which = f", the first of {len(book.sheetnames)}" if len(book.sheetnames) > 1 else ""
     if not rows:
         raise ValueError("it is empty")
-    # Cells that are empty at the end of a row may be missing in the file.
-    width = max(n for n, text in enumerate(rows[0][1], start=1) if text.strip())
-    for _, texts in rows:
-        while len(texts) > width and not texts[-1].strip():
-            texts.pop()
-        texts += [""] * (width - len(texts))
+    # Cells that are empty at the end of a row may be missing in the file, the header's too.
+    width = max(n for _, texts in rows for n, text in enumerate(texts, start=1) if text.strip())
+    rows = [(number, (texts + [""] * width)[:width]) for number, texts in rows]
     return rows, f"Excel workbook, sheet {sheet.title!r}{which}"
 
 
