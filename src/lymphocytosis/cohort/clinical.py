@@ -5,7 +5,7 @@ The table is read as text and judged cell by cell, so that a refusal can name li
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -65,7 +65,8 @@ def read_patients(
         ] += doubtful
     words = _words(clinical.labels)
     rows: list[dict[str, Any]] = []
-    for line, row in zip(values.index, values.to_dict("records"), strict=True):
+    for line, *cells in values.itertuples(name=None):
+        row = dict(zip(values.columns, cells, strict=True))
         where = f"line {line} (patient {row['id'] or '?'})"
         born, age = _age(row, clinical, decimal, where, faults)
         rows.append(
@@ -165,7 +166,7 @@ def _label(
 
 
 def _age(
-    row: dict[Hashable, str], clinical: ClinicalParameters, decimal: str, where: str, faults: Faults
+    row: dict[str, str], clinical: ClinicalParameters, decimal: str, where: str, faults: Faults
 ) -> tuple[date | None, int]:
     """Birth date, where there is one, and age."""
     names = clinical.columns
@@ -222,13 +223,13 @@ def _find_mismatches(
     file: str,
     faults: Faults,
 ) -> None:
-    names: dict[str, set[str]] = defaultdict(set)
+    names: dict[str, list[str]] = defaultdict(list)
     for name in (*patient_ids, *with_pictures):
-        names[folded(name)].add(name)
+        names[folded(name)].append(name)
     empty = {normal(folder.rpartition("/")[2]): folder for folder in pictures.empty_folders}
 
     def near(name: str) -> str:
-        return alike(name, sorted(names[folded(name)] - {name}))
+        return alike(name, sorted({*names[folded(name)]} - {name}))
 
     found = {
         "a patient stands once in the table": [
