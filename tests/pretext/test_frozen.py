@@ -6,6 +6,7 @@ import torch
 from lymphocytosis.encoders.pooled import random_projection
 from lymphocytosis.parameters import EncoderParameters
 from lymphocytosis.pretext.frozen import build
+from lymphocytosis.pretext.task import TaskInputs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 
@@ -20,7 +21,7 @@ def frozen(pretext_parameters):
 
     def model(encoder, seed=0):
         pretext = pretext_parameters(name="frozen")
-        return build(encoder, pretext, IMAGES, np.arange(3), seed).kept.eval()
+        return build(TaskInputs(encoder, pretext, IMAGES, np.arange(3), seed)).kept.eval()
 
     return model
 

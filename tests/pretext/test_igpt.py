@@ -5,6 +5,7 @@ import torch
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters, IgptParameters
 from lymphocytosis.pretext.igpt import build, learn_palette
+from lymphocytosis.pretext.task import TaskInputs
 
 
 def parameters(**changes):
@@ -43,7 +44,8 @@ def test_same_seed_same_model(images, pretext_parameters):
     encoder = EncoderParameters(name="not_used", weights="random", small_dim=5)
     pretext = pretext_parameters(name="igpt")
     first, again, other = (
-        build(encoder, pretext, images, np.arange(8), seed).kept.state_dict() for seed in (1, 1, 2)
+        build(TaskInputs(encoder, pretext, images, np.arange(8), seed)).kept.state_dict()
+        for seed in (1, 1, 2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     for name in ("palette", "projection", "positions", "blocks.0.attend.weight"):

@@ -1,25 +1,17 @@
 """No training: the pretrained encoder, unchanged (paper, section 2.1: ImageNet features)."""
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from lymphocytosis.encoders.pooled import build_pooled_encoder, random_projection
-from lymphocytosis.parameters import EncoderParameters, PretextParameters
-from lymphocytosis.pretext.task import Task
+from lymphocytosis.pretext.task import Task, TaskInputs
 
 LOSS = "no loss: nothing is trained"
 
 
-def build(
-    encoder: EncoderParameters,
-    pretext: PretextParameters,
-    images: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
-    seed: int,
-) -> Task:
+def build(given: TaskInputs) -> Task:
     """Build the task; see `build_task`. Its linear layer is a random projection."""
-    pooled = build_pooled_encoder(encoder, images.shape[1], seed)
+    encoder, seed = given.encoder, given.seed
+    pooled = build_pooled_encoder(encoder, given.images.shape[1], seed)
     with torch.no_grad():
         pooled.narrow.weight.copy_(random_projection(pooled.encoder.dim, encoder.small_dim, seed))
         pooled.narrow.bias.zero_()

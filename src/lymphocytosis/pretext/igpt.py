@@ -14,8 +14,8 @@ from lymphocytosis.encoders.igpt import IGPT, pixels_of
 from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.encoders.pooled import random_projection
 from lymphocytosis.errors import UserError
-from lymphocytosis.parameters import EncoderParameters, IgptParameters, PretextParameters
-from lymphocytosis.pretext.task import Task
+from lymphocytosis.parameters import IgptParameters
+from lymphocytosis.pretext.task import Task, TaskInputs
 
 LOSS = "cross-entropy of a pixel (nats)"
 # At most so many pictures, and pixels of them, for the palette: more change it little.
@@ -23,17 +23,12 @@ PALETTE_PICTURES = 2_000
 PALETTE_PIXELS = 200_000
 
 
-def build(
-    encoder: EncoderParameters,
-    pretext: PretextParameters,
-    images: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
-    seed: int,
-) -> Task:
+def build(given: TaskInputs) -> Task:
     """Build the task, with random weights and the palette of the pictures; see `build_task`.
 
     It shows quantised pictures, and each pixel's likeliest colour given the true pixels before it.
     """
+    encoder, pretext, images, rows, seed = given
     with drawing_from(seed):
         igpt = IGPT(pretext.igpt, encoder.small_dim)
     igpt.palette.copy_(learn_palette(pretext.igpt, images, rows, seed))

@@ -11,11 +11,12 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from lymphocytosis.encoders.pooled import PooledEncoder
+from lymphocytosis.compute import drawing_from
+from lymphocytosis.encoders.pooled import PooledEncoder, build_pooled_encoder
 from lymphocytosis.errors import UserError
-from lymphocytosis.parameters import PretextParameters
+from lymphocytosis.parameters import SimclrParameters, VicregParameters
 from lymphocytosis.pretext.augment import flip_and_turn, jitter
-from lymphocytosis.pretext.task import Task
+from lymphocytosis.pretext.task import Task, TaskInputs
 
 
 class JointEmbedding(nn.Module):
@@ -46,24 +47,26 @@ class JointEmbedding(nn.Module):
 
 
 def joint_embedding_task(
-    pooled: PooledEncoder,
-    head: nn.Module,
+    given: TaskInputs,
+    head_class: Callable[[int, int, int], nn.Module],
+    widths: SimclrParameters | VicregParameters,
     criterion: Callable[[Tensor, Tensor], Tensor],
-    pretext: PretextParameters,
-    seed: int,
 ) -> Task:
-    """Make the task of a joint-embedding loss.
+    """Build the task of a joint-embedding loss.
 
     Args:
-        pooled: the encoder, with its initial weights.
-        head: takes its small embedding.
+        given: what every task is built from.
+        head_class: the projection head; takes the widths of its input, hidden layer and output.
+        widths: names the last two.
         criterion: the loss of both views' projections, each (B, width).
-        pretext: the block `pretext` of the parameters.
-        seed: of the views that are shown.
 
     Returns:
         The task. It shows two views.
     """
+    encoder, pretext, images, _, seed = given
+    pooled = build_pooled_encoder(encoder, images.shape[1], seed)
+    with drawing_from(seed):
+        head = head_class(encoder.small_dim, widths.hidden_width, widths.output_width)
 
     def loss(model: nn.Module, views: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         first, second = (model(jitter(view, pretext.jitter, generator)) for view in views)

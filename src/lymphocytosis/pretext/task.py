@@ -1,13 +1,14 @@
 """What a pretext task is.
 
 `pretext.name` names a module of this package. It has `LOSS`, the name of its loss in figures, and
-`build`, which takes the arguments of `build_task` and returns the task with its initial weights.
+`build`, which takes `TaskInputs` and returns the task with its initial weights.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,16 @@ class Task:
     show: Callable[[nn.Module, Tensor, str], dict[str, Tensor]]
 
 
+class TaskInputs(NamedTuple):
+    """What a task is built from: the arguments of `build_task`."""
+
+    encoder: EncoderParameters
+    pretext: PretextParameters
+    images: npt.NDArray[np.uint8]
+    rows: npt.NDArray[np.int64]
+    seed: int
+
+
 def build_task(
     encoder: EncoderParameters,
     pretext: PretextParameters,
@@ -63,7 +74,8 @@ def build_task(
     Raises:
         UserError: no such model, weights or library, or there are too few pictures.
     """
-    task: Task = _module_of(pretext.name).build(encoder, pretext, images, rows, seed)
+    given = TaskInputs(encoder, pretext, images, rows, seed)
+    task: Task = _module_of(pretext.name).build(given)
     return task
 
 
