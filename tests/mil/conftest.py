@@ -2,8 +2,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from lightning_fabric import Fabric
 
+from lymphocytosis.mil.bags import gather_bags
+from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import MilParameters
+from lymphocytosis.progress import Progress
 
 VIEWS = ["original", "horizontal", "vertical"]
 
@@ -60,3 +64,26 @@ def cohort():
         return patients, table
 
     return build
+
+
+@pytest.fixture(scope="session")
+def suite_of(cohort, mil):
+    """A suite of two splits: patients, bags, splits, classifiers, history."""
+
+    def train(**changes):
+        patients, table = cohort()
+        bags = gather_bags(table, patients)
+        parts = {
+            1: (np.arange(16), np.arange(16, 24)),
+            2: (np.arange(8, 24), np.arange(8)),
+        }
+        splits = pd.concat(
+            pd.DataFrame({"split": s, "patient_id": patients["patient_id"][part], "role": role})
+            for s, both in parts.items()
+            for role, part in zip(("train", "validation"), both, strict=True)
+        )
+        fabric = Fabric(accelerator="cpu", devices=1)
+        trained = train_suite(bags, patients, splits, mil(**changes), 0, fabric, Progress(None))
+        return patients, bags, splits, *trained
+
+    return train

@@ -64,25 +64,9 @@ SPOILED = [
 ]
 
 
-def suite_of(cohort, mil, **changes):
-    patients, table = cohort()
-    bags = gather_bags(table, patients)
-    parts = {1: (TRAIN, VALIDATION), 2: (np.arange(8, 24), np.arange(8))}
-    splits = pd.concat(
-        pd.DataFrame({"split": s, "patient_id": patients["patient_id"][part], "role": role})
-        for s, both in parts.items()
-        for role, part in zip(("train", "validation"), both, strict=True)
-    )
-    return (
-        patients,
-        bags,
-        *train_suite(bags, patients, splits, mil(**changes), 0, FABRIC, Progress(None)),
-    )
-
-
 class TestPrediction:
-    def test_rebuilt_classifiers_predict_as_the_history_says(self, cohort, mil):
-        patients, bags, classifiers, history = suite_of(cohort, mil, dropout=0.3)
+    def test_rebuilt_classifiers_predict_as_the_history_says(self, suite_of):
+        patients, bags, _, classifiers, history = suite_of(dropout=0.3)
         asked = {1: VALIDATION, 2: np.arange(8)}
         table = predict_patients(load_suite(classifiers), bags, patients, asked, FABRIC)
         assert len(table) == 3 * (8 + 8)
@@ -94,8 +78,8 @@ class TestPrediction:
             kept = history[(history["split"] == split) & history["kept"]]
             assert np.mean(by_class) == pytest.approx(kept["validation_balanced_accuracy"].iloc[0])
 
-    def test_every_cell_has_its_share_in_its_patients_prediction(self, cohort, mil):
-        patients, bags, classifiers, _ = suite_of(cohort, mil, aggregator="attention")
+    def test_every_cell_has_its_share_in_its_patients_prediction(self, suite_of):
+        patients, bags, _, classifiers, _ = suite_of(aggregator="attention")
         suite = load_suite(classifiers)
         assert prepare_bags(suite, bags) is bags
         asked = suite, bags, patients, {1: VALIDATION, 2: np.arange(8)}, FABRIC
@@ -141,23 +125,23 @@ class TestPrediction:
                 scores = model.aggregator.scores(model.special_embedding(instances))
             np.testing.assert_allclose(mine["weight"], scores.softmax(dim=0), rtol=1e-4)
 
-    def test_nobody_sees_another_split_through_its_batch(self, cohort, mil):
-        patients, bags, classifiers, _ = suite_of(cohort, mil)
+    def test_nobody_sees_another_split_through_its_batch(self, suite_of):
+        patients, bags, _, classifiers, _ = suite_of()
         suite = load_suite(classifiers)
         both = predict_patients(suite, bags, patients, {1: TRAIN, 2: TRAIN}, FABRIC)
         second = replace(suite, classifiers={2: suite.classifiers[2]})
         one = predict_patients(second, bags, patients, {2: TRAIN}, FABRIC)
         assert both[both["split"] == 2].reset_index(drop=True).equals(one)
 
-    def test_probabilities_stay_finite_for_extreme_values(self, cohort, mil):
-        patients, bags, classifiers, _ = suite_of(cohort, mil)
+    def test_probabilities_stay_finite_for_extreme_values(self, suite_of):
+        patients, bags, _, classifiers, _ = suite_of()
         bags.instances.mul_(1e6)
         asked = {1: TRAIN, 2: TRAIN}
         table = predict_patients(load_suite(classifiers), bags, patients, asked, FABRIC)
         assert table["probability"].between(0, 1).all()
 
-    def test_nobody_asked_for_gives_an_empty_table(self, cohort, mil):
-        patients, bags, classifiers, _ = suite_of(cohort, mil)
+    def test_nobody_asked_for_gives_an_empty_table(self, suite_of):
+        patients, bags, _, classifiers, _ = suite_of()
         nobody = np.array([], dtype=np.int64)
         asked = load_suite(classifiers), bags, patients, {1: nobody, 2: nobody}, FABRIC
         table, weights = predict_patients(*asked), weigh_cells(*asked)
@@ -172,14 +156,14 @@ class TestPrediction:
 
     @pytest.mark.parametrize("classifier", ["neural", "logistic"])
     @pytest.mark.parametrize("spoil", SPOILED, ids=range(len(SPOILED)))
-    def test_a_file_that_was_tampered_with_is_refused(self, cohort, mil, spoil, classifier):
-        *_, content, _ = suite_of(cohort, mil, classifier=classifier, components=3)
+    def test_a_file_that_was_tampered_with_is_refused(self, spoil, classifier, suite_of):
+        *_, content, _ = suite_of(classifier=classifier, components=3)
         spoil(content)
         with pytest.raises(UserError, match=r"can't be rebuilt: .*Run classify again"):
             load_suite(content)
 
-    def test_sizes_beyond_what_the_file_holds_take_no_memory(self, cohort, mil):
-        *_, content, _ = suite_of(cohort, mil)
+    def test_sizes_beyond_what_the_file_holds_take_no_memory(self, mil, suite_of):
+        *_, content, _ = suite_of()
         # A hundred thousand million weights: 430 GB.
         content["parameters"]["mil"] |= {"hidden_widths": [16_384] * 400}
         with pytest.raises(UserError, match="can't be rebuilt"):

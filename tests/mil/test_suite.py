@@ -21,30 +21,10 @@ def train(bags, train, validation, mil, seed, fabric):
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
 
-TRAIN, VALIDATION = np.arange(16), np.arange(16, 24)
-
-
-def suite_of(cohort, mil, **changes):
-    patients, table = cohort()
-    bags = gather_bags(table, patients)
-    parts = {1: (TRAIN, VALIDATION), 2: (np.arange(8, 24), np.arange(8))}
-    splits = pd.concat(
-        pd.DataFrame({"split": s, "patient_id": patients["patient_id"][part], "role": role})
-        for s, both in parts.items()
-        for role, part in zip(("train", "validation"), both, strict=True)
-    )
-    return (
-        patients,
-        bags,
-        splits,
-        *train_suite(bags, patients, splits, mil(**changes), 0, FABRIC, Progress(None)),
-    )
-
-
 class TestSuite:
-    def test_one_classifier_a_split_each_as_if_trained_alone(self, cohort, mil):
+    def test_one_classifier_a_split_each_as_if_trained_alone(self, mil, suite_of):
         threads = torch.get_num_threads()
-        _, bags, _, classifiers, history = suite_of(cohort, mil)
+        _, bags, _, classifiers, history = suite_of()
         assert torch.get_num_threads() == threads
         torch.set_num_threads(1)  # as in the suite: sums are taken in another order on two
         alone, alone_history = train(bags, np.arange(8, 24), np.arange(8), mil(), 1, FABRIC)
@@ -81,10 +61,10 @@ class TestSuite:
     @pytest.mark.parametrize("parts_done", [1, 2, 3])
     @pytest.mark.parametrize("classifier", ["neural", "logistic"])
     def test_after_a_kill_it_is_the_same_to_the_bit(
-        self, cohort, mil, after_a_kill, parts_done, classifier
+        self, mil, after_a_kill, parts_done, classifier, suite_of
     ):
         settings = mil(classifier=classifier)
-        patients, bags, splits, undisturbed, history = suite_of(cohort, mil, classifier=classifier)
+        patients, bags, splits, undisturbed, history = suite_of(classifier=classifier)
         # A table and a state for each of two splits.
         found, found_history = after_a_kill(
             lambda progress: train_suite(bags, patients, splits, settings, 0, FABRIC, progress),
@@ -96,10 +76,10 @@ class TestSuite:
 
 
 @pytest.mark.gpu
-def test_the_splits_together_are_near_each_on_the_cpu(cohort, mil):
+def test_the_splits_together_are_near_each_on_the_cpu(mil, suite_of):
     # Without dropout, which draws other numbers there; few steps, for rounding grows.
     settings = {"dropout": 0.0, "epochs": 1}
-    patients, bags, splits, _, history = suite_of(cohort, mil, **settings)
+    patients, bags, splits, _, history = suite_of(**settings)
     fabric = Fabric(accelerator="cuda", devices=1)
     _, on_gpu = train_suite(bags, patients, splits, mil(**settings), 0, fabric, Progress(None))
     np.testing.assert_allclose(on_gpu["loss"], history["loss"], rtol=1e-3)
