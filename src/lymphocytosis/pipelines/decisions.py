@@ -73,13 +73,13 @@ def tabulate_results(
     from lymphocytosis.decision.results import describe, tabulate
     from lymphocytosis.decision.rules import summarise
 
+    statistics = {models: summarise(tables[f"{models}_out_of_fold"]) for models in titles}
     test, out_of_fold = {}, {}
     for name, rule in RULES.items():
         for models, title in titles.items():
             method = f"{title} {rule.title.format(**ensemble.model_dump())}"
             test[method] = tables[f"{models}_{name}"]
-            statistics = summarise(tables[f"{models}_out_of_fold"])
-            out_of_fold[method] = rule.decide(statistics, ensemble)
+            out_of_fold[method] = rule.decide(statistics[models], ensemble)
     # Of a single epoch there is nothing to choose.
     chosen = any(tables[f"{models}_history"]["epoch"].max() > 1 for models in titles)
     results = tabulate(patients, test, out_of_fold, chosen)
