@@ -69,7 +69,6 @@ def embed_in_shards(
         yield shard, large, small
 
 
-@torch.inference_mode()
 def embed_pictures(
     embedder: Embedder,
     images: Images,
@@ -93,22 +92,68 @@ def embed_pictures(
     """
     if not len(rows):
         return
-    fabric = start_fabric(compute)
-    store = Pictures(images, fabric.device)
-    batches = np.split(rows, range(compute.embed_batch_size, len(rows), compute.embed_batch_size))
-    show = _shown_in(views, view_of, images.shape[1], fabric.device)
-    example = store.read(batches[0])
-    if fabric.device.type == "cuda":
-        example = show(example)  # the fastest way depends on the batch size
-    embed = fastest_embed(embedder, example, compute, fabric)
-    waiting: list[tuple[npt.NDArray[np.int64], Tensor, Tensor]] = []
-    for batch in tqdm(batches, "embedding", leave=False, disable=None):
-        # One call for all views: larger matrices are faster.
-        waiting.append((batch, *embed(show(store.read(batch)))))
-        # One batch behind: a GPU computes while the CPU reads the next pictures.
-        if len(waiting) > 1:
-            yield _by_picture(*waiting.pop(0))
-    yield _by_picture(*waiting.pop())
+    ready = ReadyEncoder(embedder, images.shape[1], views, view_of, compute)
+    total = -(-len(rows) // compute.embed_batch_size)
+    yield from tqdm(ready.embed(images, rows), "embedding", total, leave=False, disable=None)
+
+
+class ReadyEncoder:
+    """An encoder made ready once, for any number of pictures.
+
+    A picture's embeddings do not depend on the other pictures, to the bit.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        side: int,
+        views: Sequence[str],
+        view_of: ViewOf,
+        compute: ComputeParameters,
+        graph: bytes | None = None,
+    ) -> None:
+        """Choose how to run the encoder.
+
+        Args:
+            embedder: as in `embed_pictures`, like the next ones.
+            side: S, of the pictures in pixels.
+            views: likewise.
+            view_of: likewise.
+            compute: likewise.
+            graph: the embedder as an ONNX model; by default it is exported where needed.
+        """
+        self._batch_size = compute.embed_batch_size
+        self._fabric = start_fabric(compute)
+        self._show = _shown_in(views, view_of, side, self._fabric.device)
+        shape = (len(views) * self._batch_size, side, side, 3)
+        drawn = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        with torch.inference_mode():
+            self._embed = fastest_embed(
+                embedder, torch.from_numpy(drawn), compute, self._fabric, graph
+            )
+
+    @torch.inference_mode()
+    def embed(
+        self, images: Images, rows: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors, Vectors]]:
+        """Embed pictures batch by batch.
+
+        Args:
+            images: (n, S, S, 3) uint8.
+            rows: (m,) rows of `images` to embed.
+
+        Yields:
+            As `embed_pictures`.
+        """
+        store = Pictures(images, self._fabric.device)
+        waiting: list[tuple[npt.NDArray[np.int64], Tensor, Tensor]] = []
+        for batch in np.split(rows, range(self._batch_size, len(rows), self._batch_size)):
+            # One call for all views: larger matrices are faster.
+            waiting.append((batch, *self._embed(self._show(store.read(batch)))))
+            # One batch behind: a GPU computes while the CPU reads the next pictures.
+            if len(waiting) > 1:
+                yield _by_picture(*waiting.pop(0))
+        yield _by_picture(*waiting.pop())
 
 
 def _shown_in(
