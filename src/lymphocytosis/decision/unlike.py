@@ -1,0 +1,473 @@
+"""Is a patient unlike those a system was trained on? Then its prediction is a guess.
+
+Each patient has traits: how many cells, the medians of their pictures' measures, how far their
+embeddings lie from the training patients', age, count, and others (`TRAITS`). A trait's unlikeness
+is its distance from the training patients' median, in units of the distance from that median to
+their 5 % quantile (below) or 95 % quantile (above):
+
+    u_j = (t_j - m_j) / (h_j - m_j) above the median, (m_j - t_j) / (m_j - l_j) below it
+
+A patient is flagged where max_j u_j exceeds a limit q. With U_i the maximum of training patient i,
+measured against the others, q is the ceil(0.95 (n + 1))-th smallest of U_1 ... U_n: so about 5 % of
+patients of the same source are flagged, by whichever trait.
+
+Distances and shares of odd cells of patient i come from spaces fitted without it: each tenth of the
+training patients is measured in a space fitted on the other nine tenths.
+
+Sources: Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World (conformal
+p-values); Harrell and Davis 1982, A new distribution-free quantile estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import beta
+
+from lymphocytosis.decision.spaces import Floats, Place, Space, Vectors, fit_space
+from lymphocytosis.errors import UserError, listed
+
+# Share of patients of the same source that are flagged, and of their cells that are odd.
+FLAGGED = 0.05
+ODD = 0.01
+# With fewer training patients there are no quantiles to speak of, and nobody is flagged.
+FEWEST = 5
+# From this many on the limit can keep FLAGGED; with fewer, 1 / (n + 1) are flagged.
+ENOUGH = round(1 / FLAGGED) - 1
+_FOLDS = 10
+_COMPONENTS = 32
+# A share of odd cells is taken with so many more cells, ODD of them odd: one odd cell of two says
+# little.
+_MORE_CELLS = 10
+
+
+@dataclass(frozen=True)
+class Trait:
+    """One number of a patient that may be unlike the training patients'.
+
+    Attributes:
+        name: short, for a Flag.
+        quantity: what is measured, and its unit.
+        low: what a patient below the training patients is; None where low is nothing unusual.
+        high: the same above.
+        least: distances from the median to the 5 % and the 95 % quantile count as at least this:
+            differences below it are never unusual.
+        shown: from the trait's scale to the quantity's.
+    """
+
+    name: str
+    quantity: str
+    low: str | None
+    high: str | None
+    least: float
+    shown: Callable[[float], float] = float
+
+
+_NUCLEI, _AROUND = "density of the nuclei", "density around the nuclei"
+_MEASURED = (
+    Trait("brightness", "background, of 255", "darker background", "brighter background", 1),
+    Trait("background_red", "red less green", "less red background", "redder background", 1),
+    Trait("background_blue", "blue less green", "less blue background", "bluer background", 1),
+    Trait("nucleus_stain", _NUCLEI, "paler nuclei", "darker nuclei", 0.01),
+    Trait("nucleus_red", f"{_NUCLEI}, red less green", "redder nuclei", "less red nuclei", 0.01),
+    Trait("nucleus_blue", f"{_NUCLEI}, blue less green", "bluer nuclei", "less blue nuclei", 0.01),
+    Trait("around_stain", _AROUND, "paler surroundings", "darker surroundings", 0.01),
+    Trait(
+        "around_red", f"{_AROUND}, red less green",
+        "redder surroundings", "less red surroundings", 0.01,
+    ),
+    Trait(
+        "around_blue", f"{_AROUND}, blue less green",
+        "bluer surroundings", "less blue surroundings", 0.01,
+    ),
+    Trait("saturation", "saturation, of 255", "paler colours", "stronger colours", 1),
+    Trait("nucleus_share", "dark share of a picture", "smaller nuclei", "larger nuclei", 0.01),
+    Trait("contrast", "deviation of green", "less contrast", "more contrast", 0.05, np.exp2),
+    *(
+        Trait(
+            f"detail_{lag}", f"detail at {lag} pixels, of the contrast",
+            "less sharp pictures", "sharper pictures", 0.05, np.exp2,
+        )
+        for lag in (1, 2, 4, 8)
+    ),
+    *(
+        Trait(
+            f"colour_detail_{lag}", f"detail of colour at {lag} pixels, of the contrast",
+            "less detail of colour", "more detail of colour", 0.05, np.exp2,
+        )
+        for lag in (2, 8)
+    ),
+)  # fmt: skip
+TRAITS = (
+    Trait("cells", "number of cells", "fewer cells", None, 0.1, np.exp),
+    Trait("converted", "their share", None, "more pictures of another size or mode", 0.05),
+    Trait("age", "age in years", "lower age", "higher age", 1),
+    Trait("count", "10^9 lymphocytes per litre", "lower count", "higher count", 0.05, np.exp),
+    *_MEASURED,
+    Trait("look", "distance of their mean", None, "stranger pictures", 0.05, np.exp),
+    Trait("odd_pictures", "share of odd pictures", None, "more odd pictures", 0.01),
+    Trait("embedding", "distance of their mean", None, "stranger cells", 0.05, np.exp),
+    Trait(
+        "embedding_rest", "distance of their mean in other directions",
+        None, "cells that are strange in another way", 0.05, np.exp,
+    ),
+    Trait("odd_cells", "share of odd cells", None, "more odd cells", 0.01),
+)  # fmt: skip
+MEASURED = tuple(trait.name for trait in _MEASURED)
+"""Names of the pictures' measures, in the order of their columns."""
+
+
+_LOW, _HIGH = (
+    np.array([words is not None for words in side])
+    for side in zip(*((t.low, t.high) for t in TRAITS), strict=True)
+)
+_LEAST = np.array([trait.least for trait in TRAITS])
+_SPACES = ("look", "embedding")
+_KINDS: dict[str, type[np.generic]] = {"patients": np.int64, "judged": np.bool_}
+_POSITIVE = ("patients", "limit", "odd_from", ".scale")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One way in which a patient is unlike the training patients.
+
+    Attributes:
+        name: of the trait.
+        text: what is unlike, and by how much.
+        score: the trait's unlikeness divided by the limit, above 1.
+    """
+
+    name: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What training patients look like: means, covariances and quantiles, and no patient.
+
+    Attributes:
+        patients: how many it was fitted on.
+        limit: unlikeness above which a patient is flagged.
+        odd_from: (2,) distances above which a picture's measures and its embedding are odd.
+        judged: (t,) bool; the traits that enough training patients have.
+        quantiles: (3, t) 5 %, 50 % and 95 % of each trait over training patients.
+        look: of the pictures' measures.
+        embedding: of the embeddings.
+    """
+
+    patients: int
+    limit: float
+    odd_from: Floats
+    judged: npt.NDArray[np.bool_]
+    quantiles: Floats
+    look: Space
+    embedding: Space
+
+    def cautions(self) -> list[str]:
+        """Say what the reference can't judge, or only badly.
+
+        Returns:
+            A text each; none where there were enough training patients.
+        """
+        if self.patients < FEWEST:
+            return [
+                f"With {self.patients} training patient(s) nobody can be told to be unlike them; "
+                f"at least {FEWEST} are needed."
+            ]
+        said = []
+        if self.patients < ENOUGH:
+            said.append(
+                f"There were only {self.patients} training patients: about "
+                f"{1 / (self.patients + 1):.0%} of patients like them are flagged as unlike them, "
+                f"not {FLAGGED:.0%}."
+            )
+        left = [t.quantity for t, judged in zip(TRAITS, self.judged, strict=True) if not judged]
+        if left:
+            said.append(
+                f"Not compared with training patients, too few of whom have it: {', '.join(left)}."
+            )
+        return said
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Give the reference as plain numbers.
+
+        Returns:
+            Arrays by name, for `from_arrays`.
+        """
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        spaces = {name: own.pop(name) for name in _SPACES}
+        parts = {f"{n}.{f.name}": getattr(s, f.name) for n, s in spaces.items() for f in fields(s)}
+        return {name: np.asarray(value) for name, value in (own | parts).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Reference:
+        """Take a reference from plain numbers.
+
+        Args:
+            arrays: as `arrays` gave them; they may come from a file.
+
+        Returns:
+            The reference.
+
+        Raises:
+            UserError: an array is missing, not known, of another shape or type, or has values that
+                no reference has.
+        """
+        _check(arrays)
+        look, embedding = (
+            Space(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(Space)})
+            for name in _SPACES
+        )
+        return cls(
+            int(arrays["patients"]),
+            float(arrays["limit"]),
+            arrays["odd_from"],
+            arrays["judged"],
+            arrays["quantiles"],
+            look,
+            embedding,
+        )
+
+
+def fit_reference(
+    patients: pd.DataFrame, cells: pd.DataFrame, measures: Vectors, instances: Vectors
+) -> Reference:
+    """Learn what training patients look like.
+
+    Args:
+        patients: patient_id, person, age_years, lymphocyte_count (10^9 per litre); a row a training
+            patient. Age and count may be missing.
+        cells: patient_id, status; a row a picture that was not left out, of these patients or of
+            others, who are ignored.
+        measures: (n, m) float, of these pictures, as `imaging.measures.measure_pictures` does.
+        instances: (n, D) float, their large embeddings in the original view.
+
+    Returns:
+        The reference.
+    """
+    # Sorted, so that the order of patients changes no bit.
+    patients = patients.sort_values("patient_id", ignore_index=True)
+    rows = cells.groupby("patient_id").indices
+    bags = [rows[patient_id] for patient_id in patients["patient_id"]]
+    converted = [(cells["status"].iloc[bag] == "converted").mean() for bag in bags]
+    clinical = patients[["age_years", "lymphocyte_count"]].to_numpy(dtype=float, na_value=np.nan)
+    person = pd.factorize(patients["person"])[0]
+
+    looks = [measures[bag].astype(np.float64) for bag in bags]
+    vectors = [instances[bag].astype(np.float64) for bag in bags]
+    places = [
+        _held_out_places(looks, person, len(MEASURED)),
+        _held_out_places(vectors, person, _COMPONENTS),
+    ]
+    odd_from = np.array(
+        [np.quantile(np.concatenate([p.cells for p in of]), 1 - ODD) for of in places]
+    )
+    traits = np.array(
+        [
+            _traits(looks[i], places[0][i], places[1][i], odd_from, converted[i], *clinical[i])
+            for i in range(len(bags))
+        ]
+    )
+    judged = np.isfinite(traits).sum(axis=0) >= FEWEST
+    most = [
+        _unlikeness(traits[i], _quantiles(traits[person != person[i]], judged), judged).max()
+        for i in range(len(bags))
+    ]
+    rank = min(np.ceil(round((1 - FLAGGED) * (len(bags) + 1), 9)), len(bags))
+    return Reference(
+        patients=len(bags),
+        # Within the range of most training patients nobody is unlike them.
+        limit=max(1.0, float(np.sort(most)[int(rank) - 1])),
+        odd_from=odd_from,
+        judged=judged,
+        quantiles=_quantiles(traits, judged),
+        look=fit_space(looks, len(MEASURED)),
+        embedding=fit_space(vectors, _COMPONENTS),
+    )
+
+
+def find_unlike(
+    reference: Reference,
+    measures: Vectors,
+    instances: Vectors,
+    converted_share: float,
+    age: float | None,
+    count: float | None,
+) -> list[Flag]:
+    """Find in what a patient is unlike the training patients.
+
+    Args:
+        reference: the training patients.
+        measures: (n, m) float, of the patient's pictures, in any order.
+        instances: (n, D) float, their large embeddings in the original view.
+        converted_share: share of these pictures that had another size or mode.
+        age: in years; None where it is not known.
+        count: lymphocytes, 10^9 per litre; None where it is not known.
+
+    Returns:
+        A flag for each trait beyond the limit, the most unlike first; none for a patient like the
+        training patients.
+    """
+    traits = _traits(
+        measures,
+        reference.look.place(measures),
+        reference.embedding.place(instances),
+        reference.odd_from,
+        converted_share,
+        np.nan if age is None else age,
+        np.nan if count is None else count,
+    )
+    unlikeness = _unlikeness(traits, reference.quantiles, reference.judged)
+    beyond = np.flatnonzero(unlikeness > reference.limit)
+    return [
+        _flag(TRAITS[j], traits[j], reference.quantiles[:, j], unlikeness[j], reference.limit)
+        for j in beyond[np.argsort(-unlikeness[beyond], kind="stable")]
+    ]
+
+
+def find_odd_cells(reference: Reference, instances: Vectors) -> npt.NDArray[np.bool_]:
+    """Find cells that lie further off than 99 % of the training patients' cells.
+
+    Args:
+        reference: the training patients.
+        instances: (n, D) float, a patient's large embeddings in the original view.
+
+    Returns:
+        (n,) bool.
+    """
+    return reference.embedding.place(instances).cells > reference.odd_from[1]
+
+
+def _held_out_places(
+    bags: Sequence[Floats], person: npt.NDArray[np.int64], most: int
+) -> list[Place]:
+    """Where each patient lies in a space that was fitted without it and its namesakes."""
+    persons = person.max() + 1
+    # Shuffled: the order of patients may have a meaning.
+    fold = (np.random.default_rng(0).permutation(persons) % _FOLDS)[person]
+    places: dict[int, Place] = {}
+    for number in np.unique(fold).tolist():
+        others = [bag for bag, of_bag in zip(bags, fold, strict=True) if of_bag != number]
+        space = fit_space(others or bags, most)
+        places |= {i: space.place(bags[i]) for i in np.flatnonzero(fold == number).tolist()}
+    return [places[i] for i in range(len(bags))]
+
+
+def _traits(
+    measures: Vectors,
+    look: Place,
+    place: Place,
+    odd_from: Floats,
+    converted_share: float,
+    age: float,
+    count: float,
+) -> Floats:
+    """A patient's traits, (t,) in the order of `TRAITS`; NaN where one is not known."""
+    odd, n = (
+        [(p.cells > edge).sum() for p, edge in zip((look, place), odd_from, strict=True)],
+        len(measures),
+    )
+    odd_pictures, odd_cells = ((found + ODD * _MORE_CELLS) / (n + _MORE_CELLS) for found in odd)
+    return np.array([
+        np.log(n), converted_share, age, np.log(count),
+        *np.median(measures, axis=0),
+        _log(look.mean), odd_pictures,
+        _log(place.mean), _log(place.rest), odd_cells,
+    ])  # fmt: skip
+
+
+def _log(distance: float) -> float:
+    return float(np.log(max(distance, 1e-9)))
+
+
+def _quantiles(traits: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
+    """5 %, 50 % and 95 % of training patients' traits (n, t), as (3, t); 0 where not judged."""
+    found = np.zeros((3, len(judged)))
+    for j in np.flatnonzero(judged):
+        known = np.sort(traits[np.isfinite(traits[:, j]), j])
+        found[:, j] = _weights(len(known)) @ known
+    return np.sort(found, axis=0)  # equal values may differ by rounding
+
+
+@lru_cache
+def _weights(n: int) -> Floats:
+    """Harrell and Davis' weights (3, n) of sorted values: no quantile is one patient's value."""
+    steps, p = np.arange(n + 1) / n, np.array([[0.05], [0.5], [0.95]])
+    weights: Floats = np.diff(beta.cdf(steps, (n + 1) * p, (n + 1) * (1 - p)))
+    return weights
+
+
+def _unlikeness(traits: Floats, quantiles: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
+    low, median, high = quantiles
+    with np.errstate(invalid="ignore"):
+        above = np.where(_HIGH, (traits - median) / np.maximum(high - median, _LEAST), 0)
+        below = np.where(_LOW, (median - traits) / np.maximum(median - low, _LEAST), 0)
+    return np.where(judged & np.isfinite(traits), np.maximum(above, below), 0.0)
+
+
+def _flag(trait: Trait, value: float, quantiles: Floats, unlikeness: float, limit: float) -> Flag:
+    low, _, high = (_said(trait.shown(q)) for q in quantiles)
+    words = trait.low if value < quantiles[1] else trait.high
+    if trait.low is None:
+        usual = f"95 % of them have at most {high}"
+    elif trait.high is None:
+        usual = f"95 % of them have at least {low}"
+    else:
+        usual = f"90 % of them have {low} to {high}"
+    return Flag(
+        trait.name,
+        f"{words} than in training patients: {trait.quantity} {_said(trait.shown(value))}, {usual} "
+        f"(unlikeness {unlikeness:.1f}, limit {limit:.1f})",
+        float(unlikeness / limit),
+    )
+
+
+def _said(value: float) -> str:
+    """Three digits that matter, without an exponent."""
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")
+
+
+def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse what `Reference.arrays` can't have given."""
+    expected: dict[str, tuple[int, ...]] = {
+        "patients": (),
+        "limit": (),
+        "odd_from": (2,),
+        "judged": (len(TRAITS),),
+        "quantiles": (3, len(TRAITS)),
+    }
+    for space in _SPACES:
+        width = len(MEASURED) if space == "look" else np.size(arrays.get(f"{space}.mean", 0))
+        kept = np.size(arrays.get(f"{space}.between", 0))
+        shapes = ((width,), (width,), (width, kept), (kept, kept), (kept,))
+        names = (f"{space}.{field.name}" for field in fields(Space))
+        expected |= dict(zip(names, shapes, strict=True))
+    faults = [f"{name}: is missing" for name in expected if name not in arrays]
+    for name, array in arrays.items():
+        kind = _KINDS.get(name, np.float64)
+        if name not in expected:
+            faults.append(f"{name}: does not belong here")
+        elif array.shape != expected[name] or array.dtype != kind:
+            faults.append(
+                f"{name}: is {array.dtype} {array.shape}, expected {kind.__name__} {expected[name]}"
+            )
+        elif not np.isfinite(array).all():
+            faults.append(f"{name}: has a value that is not finite")
+        elif name.endswith(_POSITIVE) and not (array > 0).all():
+            faults.append(f"{name}: has a value that is not above 0")
+        elif name.endswith(".between") and (array < 0).any():
+            faults.append(f"{name}: has a value below 0")
+        elif name == "quantiles" and (np.diff(array, axis=0) < 0).any():
+            faults.append(f"{name}: are not in order")
+    if faults:
+        raise UserError(
+            "What is known of the training patients is damaged, or of another version: "
+            + listed(faults)
+        )
