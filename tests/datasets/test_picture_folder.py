@@ -6,8 +6,8 @@ import pytest
 from lymphocytosis.datasets.picture_folder import MOST_BYTES, PictureFolderDataset
 
 
-def load(root):
-    return PictureFolderDataset(filepath=str(root)).load()
+def load(root, **options):
+    return PictureFolderDataset(filepath=str(root), **options).load()
 
 
 @pytest.fixture
@@ -208,6 +208,73 @@ class TestRefusals:
             load(root)
         # Asked before a run; `load` tells the reason.
         assert not PictureFolderDataset(filepath=str(root)).exists()
+
+
+class TestNewPatients:
+    """Folders of patients straight in the cohort's folder."""
+
+    @pytest.fixture
+    def load_new(self):
+        return lambda root: load(root, new_patients=True)
+
+    def test_each_folder_with_a_picture_is_a_patient(self, cohort, load_new):
+        files = load_new(cohort("P2/b.jpg", "P2/notes.txt", "007/a.TIF", ".P3/a.jpg", "table.csv"))
+        assert [(file.patient_id, file.image_id, file.path) for file in files] == [
+            ("007", "a.TIF", "007/a.TIF"),
+            ("P2", "b.jpg", "P2/b.jpg"),
+            ("P2", "notes.txt", "P2/notes.txt"),
+        ]
+        assert files.empty_folders == files.folders_beside == []
+        assert files[0].read() == b""
+
+    def test_a_folder_without_one_is_told(self, cohort, load_new):
+        root = cohort("P1/a.png", "results/more/a.png", "notes/a.txt", "P2/.a.png")
+        (root / "P3").mkdir()
+        files = load_new(root)
+        assert {file.patient_id for file in files} == {"P1"}
+        assert files.empty_folders == ["P2", "P3", "notes", "results"]
+
+    def test_so_is_one_in_testset(self, cohort, load_new):
+        files = load_new(cohort("testset/P1/a.png", "testset/P2/notes.txt"))
+        assert [file.path for file in files] == ["testset/P1/a.png"]
+        assert files.empty_folders == ["testset/P2"]
+
+    @pytest.mark.parametrize("subset", ["trainset", "testset"])
+    def test_beside_a_subset_none_is_a_patient(self, cohort, load_new, subset):
+        files = load_new(cohort(f"{subset}/P1/a.png", "P2/a.png", "b.png", ".hidden/a.png"))
+        assert [file.path for file in files] == [f"{subset}/P1/a.png"]
+        assert files.folders_beside == ["P2"]
+
+    def test_a_picture_outside_any_patients_folder(self, cohort, refused, load_new):
+        root = cohort("P1/a.jpg", "b.JPG", "README")
+        told = r"b.JPG: pictures without a patient; .* folder, as <patient>/<picture>\.$"
+        with refused(told):
+            load_new(root)
+
+    @pytest.mark.parametrize("other", ["Pe\u0301", "P\u00e9 "])
+    def test_two_folders_of_one_name(self, cohort, refused, load_new, other):
+        with refused(r"'P.*: names of folders that differ in blanks or in Unicode's"):
+            load_new(cohort("P\u00e9/a.png", f"{other}/a.png"))
+
+    @pytest.mark.parametrize("paths", [["notes/a.txt"], ["clinical_annotation.csv"]])
+    def test_no_picture_at_all(self, cohort, refused, load_new, paths):
+        with refused(r"The patients' folders in .*/cohort hold no pictures\."):
+            load_new(cohort(*paths))
+
+    def test_a_folder_that_leads_out_is_never_read(self, cohort, tmp_path, load_new):
+        root = cohort("P1/a.jpg", "P2/secret.jpg")
+        (root / "P2").rename(tmp_path / "elsewhere")
+        (root / "P2").symlink_to(tmp_path / "elsewhere")
+        file = load_new(root)[1]
+        with pytest.raises(OSError, match="a link that leads out of the cohort's folder"):
+            file.read()
+
+    def test_it_is_there_before_a_run(self, cohort, tmp_path):
+        root = cohort("P1/a.jpg")
+        assert PictureFolderDataset(filepath=str(root), new_patients=True).exists()
+        assert not PictureFolderDataset(filepath=str(root)).exists()
+        nowhere = PictureFolderDataset(filepath=str(tmp_path / "none"), new_patients=True)
+        assert not nowhere.exists()
 
 
 class TestSimulated:

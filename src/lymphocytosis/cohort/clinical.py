@@ -3,27 +3,26 @@
 The table is read as text and judged cell by cell, so that a refusal can name line and value.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 import pandas as pd
 
+from lymphocytosis.cohort.columns import (
+    Faults,
+    how_read,
+    named_columns,
+    read_age,
+    read_count,
+    tell_decimal,
+)
 from lymphocytosis.cohort.names import alike, folded, normal
 from lymphocytosis.cohort.persons import tell_persons
 from lymphocytosis.cohort.pictures import PictureFile, PictureFiles, Subset
 from lymphocytosis.cohort.plausibility import odd_values
-from lymphocytosis.cohort.values import completed_years, decimal_sign, number, parse_date
-from lymphocytosis.errors import UserError, grouped, some
+from lymphocytosis.errors import UserError, grouped
 from lymphocytosis.parameters import ClinicalColumns, ClinicalLabels, ClinicalParameters
-
-OLDEST_AGE = 120
-# 10^9 per litre. Far beyond any patient, and within what 32-bit numbers and logarithms hold.
-LOWEST_COUNT, HIGHEST_COUNT = 0.001, 100_000
-
-Faults = dict[str, list[str]]  # by cause
 
 
 def read_patients(
@@ -49,26 +48,16 @@ def read_patients(
     """
     file = table.attrs.get("file", "clinical_annotation.csv")
     names = clinical.columns
-    values = _named_columns(table, names, file)
+    values = named_columns(table, names.model_dump(), file)
     faults: Faults = defaultdict(list)
-    subsets = _subsets_by_patient(pictures, faults)
-    decimal, doubtful = decimal_sign(
-        {
-            names.lymphocyte_count: values["lymphocyte_count"].to_dict(),
-            names.age: values.loc[values["birth_date"] == "", "age"].to_dict(),
-        }
-    )
-    if doubtful:
-        faults[
-            "each comma stands before three digits, and may be for decimals or for thousands; "
-            "write numbers with a decimal point"
-        ] += doubtful
+    subsets = subsets_by_patient(pictures, faults)
+    decimal = tell_decimal(values, clinical, faults)
     words = _words(clinical.labels)
     rows: list[dict[str, Any]] = []
     for line, *cells in values.itertuples(name=None):
         row = dict(zip(values.columns, cells, strict=True))
         where = f"line {line} (patient {row['id'] or '?'})"
-        born, age = _age(row, clinical, decimal, where, faults)
+        born, age = read_age(row, clinical, decimal, where, faults)
         rows.append(
             {
                 "patient_id": row["id"],
@@ -77,8 +66,8 @@ def read_patients(
                 "born": born,
                 "age_years": age,
                 "sex": row["sex"].upper() if row["sex"].upper() in ("F", "M") else None,
-                "lymphocyte_count": _count(
-                    row["lymphocyte_count"], names.lymphocyte_count, decimal, where, faults
+                "lymphocyte_count": read_count(
+                    row["lymphocyte_count"], clinical, decimal, where, faults
                 ),
             }
         )
@@ -91,39 +80,19 @@ def read_patients(
     warnings += [f"{folder}/ holds no pictures: ignored." for folder in pictures.empty_folders]
     warnings += odd_values(patients, names, names.birth_date if dated else names.age)
     form = f"{file}: {table.attrs.get('form', 'text')}"
-    return patients, warnings, _reading(rows, values, form, decimal, clinical)
+    return patients, warnings, how_read(values, rows, form, decimal, clinical)
 
 
-_OPTIONAL = ("birth_date", "age", "sample_date")
-_DECIMAL = {".": "points", ",": "commas"}
+def subsets_by_patient(pictures: Sequence[PictureFile], faults: Faults) -> dict[str, Subset]:
+    """Find the patients who have pictures, and in which subset each is.
 
+    Args:
+        pictures: the files found in the cohort's folders.
+        faults: gets patients that are in both.
 
-def _named_columns(table: pd.DataFrame, names: ClinicalColumns, file: str) -> pd.DataFrame:
-    """The columns that are read, by our names, in their normal form; absent ones are empty."""
-    found = list(table.columns)
-    wanted = {ours: normal(theirs) for ours, theirs in names.model_dump().items()}
-    missing = [
-        theirs for ours, theirs in wanted.items() if ours not in _OPTIONAL and theirs not in found
-    ]
-    if wanted["birth_date"] not in found and wanted["age"] not in found:
-        missing.append(wanted["birth_date"])
-    if missing:
-        near = "".join(alike(name, found) for name in missing)
-        raise UserError(
-            f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}{near}. "
-            f"It has: {some(list(filter(None, found)))}. Expected: {names.id}, {names.label}, "
-            f"{names.sex}, {names.birth_date} (or {names.age}), {names.lymphocyte_count}; "
-            "clinical.columns says what your columns are called (docs/data.md)."
-        )
-    if twice := [theirs for theirs in wanted.values() if found.count(theirs) > 1]:
-        raise UserError(
-            f"{file} has more than one column {', '.join(twice)}; keep the one that is meant."
-        )
-    values = {ours: table[theirs] if theirs in found else "" for ours, theirs in wanted.items()}
-    return pd.DataFrame(values, index=table.index, dtype="str").map(normal)
-
-
-def _subsets_by_patient(pictures: Sequence[PictureFile], faults: Faults) -> dict[str, Subset]:
+    Returns:
+        The subset by patient_id, in the order of the files.
+    """
     subsets: dict[str, Subset] = {}
     both: dict[str, None] = {}
     for picture in pictures:
@@ -163,57 +132,6 @@ def _label(
         "clinical.labels says what your words are"
     ].append(f"{where}: {column} is {text!r}")
     return None
-
-
-def _age(
-    row: dict[str, str], clinical: ClinicalParameters, decimal: str, where: str, faults: Faults
-) -> tuple[date | None, int]:
-    """Birth date, where there is one, and age."""
-    names = clinical.columns
-    at = clinical.reference_date
-    if row["sample_date"]:
-        at = _date(row["sample_date"], names.sample_date, clinical, where, faults) or at
-    if row["birth_date"] or not row["age"]:
-        born = _date(row["birth_date"], names.birth_date, clinical, where, faults)
-        if born is None:
-            return None, 0
-        age = completed_years(born, at)
-        told = f"{names.birth_date} {row['birth_date']!r} makes an age of {age} years at {at}"
-        if not row["sample_date"]:
-            told += " (clinical.reference_date sets the day)"
-    else:
-        born, years = None, number(row["age"], decimal)
-        # Not a number is outside, too.
-        age = math.floor(years) if 0 <= years < OLDEST_AGE + 1 else -1
-        told = f"{names.age} is {row['age']!r}"
-    if not 0 <= age <= OLDEST_AGE:
-        faults[f"an age is a number of years from 0 to {OLDEST_AGE}"].append(f"{where}: {told}")
-    return born, age
-
-
-def _date(
-    text: str, column: str, clinical: ClinicalParameters, where: str, faults: Faults
-) -> date | None:
-    try:
-        return parse_date(text, clinical.slash_dates)
-    except ValueError as error:
-        slashed = {"month_first": "M/D/YYYY", "day_first": "D/M/YYYY"}
-        orders = " or ".join(f"{order} for {form}" for order, form in slashed.items())
-        faults[
-            f"{column}: expected {slashed[clinical.slash_dates]}, DD-MM-YYYY or YYYY-MM-DD "
-            f"(clinical.slash_dates: {orders})"
-        ].append(f"{where}: {column} {error}")
-        return None
-
-
-def _count(text: str, column: str, decimal: str, where: str, faults: Faults) -> float:
-    count = number(text, decimal)
-    if not LOWEST_COUNT <= count <= HIGHEST_COUNT:
-        faults[
-            f"{column}: expected a number from {LOWEST_COUNT} to {HIGHEST_COUNT}, in 10^9 per "
-            f"litre; the other numbers of the table have decimal {_DECIMAL[decimal]}"
-        ].append(f"{where}: {column} is {text!r}")
-    return count
 
 
 def _find_mismatches(
@@ -258,33 +176,6 @@ def _find_mismatches(
             faults[cause] += places
 
 
-def _reading(
-    rows: list[dict[str, Any]],
-    values: pd.DataFrame,
-    form: str,
-    decimal: str,
-    clinical: ClinicalParameters,
-) -> list[str]:
-    """Say how the table was read, and at which day ages are where it gives no sample date."""
-    form += f", decimal {_DECIMAL[decimal]}"
-    if values[["birth_date", "sample_date"]].apply(lambda c: c.str.contains("/")).any(axis=None):
-        order = clinical.slash_dates.replace("_", " ")
-        form += f", {order} in dates with slashes (clinical.slash_dates)"
-    reading = [form]
-    at_reference = [
-        row["age_years"]
-        for row, sampled in zip(rows, values["sample_date"], strict=True)
-        if row["born"] and not sampled
-    ]
-    if at_reference:
-        reading.append(
-            f"ages of {len(at_reference)} patients without a {clinical.columns.sample_date} are "
-            f"completed years at {clinical.reference_date} (clinical.reference_date; the paper's "
-            f"is 2021-03-01): {min(at_reference)} to {max(at_reference)}"
-        )
-    return reading
-
-
 def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
     types = {
         "patient_id": "str",
@@ -319,7 +210,7 @@ def table_traces(
     """
     file = table.attrs.get("file", "clinical_annotation.csv")
     try:
-        values = _named_columns(table, columns, file)
+        values = named_columns(table, columns.model_dump(), file)
     except UserError as error:
         raise UserError(f"{file} has changed since ingest. Run ingest again. {error}") from error
     if sorted(values["id"]) != sorted(patients["patient_id"]):

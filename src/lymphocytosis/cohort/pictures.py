@@ -33,10 +33,17 @@ class PictureFiles(list[PictureFile]):
     """The files of a cohort.
 
     Attributes:
-        empty_folders: paths of the patients' folders that hold no file.
+        empty_folders: paths of the folders that are no patient's, since they hold no picture.
+        folders_beside: names of the folders beside trainset/ or testset/; told of new patients.
     """
 
-    def __init__(self, files: Iterable[PictureFile], empty_folders: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        files: Iterable[PictureFile],
+        empty_folders: Iterable[str] = (),
+        folders_beside: Iterable[str] = (),
+    ) -> None:
         """Make the list."""
         super().__init__(files)
         self.empty_folders = list(empty_folders)
+        self.folders_beside = list(folders_beside)

@@ -1,4 +1,7 @@
-"""A cohort's folders of pictures: `trainset/<patient>/<picture>`, `testset/<patient>/<picture>`."""
+"""A cohort's folders of pictures: `trainset/<patient>/<picture>`, `testset/<patient>/<picture>`.
+
+New patients' folders may also be straight in the cohort's folder: `<patient>/<picture>`.
+"""
 
 import shutil
 import stat
@@ -27,26 +30,35 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
     Files are read only when `PictureFile.read` is called. Hidden files are ignored.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        new_patients: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         """Make the dataset.
 
         Args:
             filepath: the cohort's folder.
+            new_patients: whether, without trainset/ and testset/, patients' folders may be straight
+                in it. A folder without a picture file is then no patient's.
             metadata: for kedro-viz.
         """
         self._root = Path(filepath)
+        self._new_patients = new_patients
         self.metadata = metadata
 
     def load(self) -> PictureFiles:
         """List every file in every patient's folder, sorted.
 
         Returns:
-            The files, and which patients' folders are empty.
+            The files, and which folders hold none.
 
         Raises:
-            UserError: no such folder; it has neither trainset/ nor testset/; it can't be listed; a
-                picture is outside any patient's folder; two folders have the same patient's name;
-                a name is not in UTF-8.
+            UserError: no such folder; it has neither trainset/ nor testset/, where these are
+                needed; it can't be listed; a picture is outside any patient's folder; two folders
+                have the same patient's name; a name is not in UTF-8.
         """
         try:
             return self._listed()
@@ -59,17 +71,19 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
                 f"There is no cohort folder {self._root}. Give it by --params=cohort_dir=... "
                 "or in conf/base/globals.yml."
             )
-        folders = [name for name in SUBSET_FOLDERS if (self._root / name).is_dir()]
-        if not folders:
+        subsets = [name for name in SUBSET_FOLDERS if (self._root / name).is_dir()]
+        if not subsets and not self._new_patients:
             found = ", ".join(sorted(path.name for path in self._root.iterdir())[:10]) or "nothing"
             raise UserError(
                 f"The cohort folder {self._root} has neither trainset/ nor testset/; it has: "
                 f"{found}. docs/data.md shows the layout."
             )
+        folders = subsets or [""]  # the cohort's folder itself
         if strays := [path for name in folders for path in self._strays_of_subset(name)]:
+            expected = "trainset/<patient>/<picture>" if subsets else "<patient>/<picture>"
             raise UserError(
                 f"{some(strays)}: pictures without a patient; each must stand in its patient's "
-                "folder, as trainset/<patient>/<picture>."
+                f"folder, as {expected}."
             )
         files = [file for name in folders for file in self._files_of_subset(name)]
         if odd := [file.path for file in files if not _is_utf8(file.path)]:
@@ -78,8 +92,14 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
                 "something else. Set PYTHONUTF8=1; if that does not help, rename them."
             )
         if not files:
-            raise UserError(f"The folders {', '.join(folders)} in {self._root} hold no pictures.")
-        return PictureFiles(files, self._check_folders(folders))
+            where = f"The folders {', '.join(folders)}" if subsets else "The patients' folders"
+            raise UserError(f"{where} in {self._root} hold no pictures.")
+        beside = self._patients_of_subset("") if subsets and self._new_patients else []
+        return PictureFiles(
+            files,
+            self._check_folders(folders),
+            [path.name for path in beside if path.name not in subsets],
+        )
 
     def _files_of_subset(self, folder: str) -> list[PictureFile]:
         root = self._root.resolve()
@@ -87,10 +107,11 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
             # Looked up once per folder: following links costs as much as reading a picture.
             (patient, patient.resolve().is_relative_to(root))
             for patient in self._patients_of_subset(folder)
+            if self._is_patients(patient)
         ]
         return [
             PictureFile(
-                subset=SUBSET_FOLDERS[folder],
+                subset=SUBSET_FOLDERS.get(folder, "test"),
                 patient_id=normal(patient.name),
                 image_id=path.name,
                 path=path.relative_to(self._root).as_posix(),
@@ -108,15 +129,22 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
             if path.is_dir() and not path.name.startswith(".")
         ]
 
+    def _is_patients(self, folder: Path) -> bool:
+        """Whether a folder holds anything that makes it a patient's."""
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if self._new_patients:
+            return any(name.lower().endswith(SUFFIXES) for name in names)
+        return bool(names)
+
     def _check_folders(self, folders: list[str]) -> list[str]:
         """Refuse two folders whose names mean the same patient; list the empty ones."""
         of_name: dict[tuple[str, str], list[str]] = {}
         empty = []
         for folder in folders:
             for patient in self._patients_of_subset(folder):
-                path = f"{folder}/{patient.name}"
+                path = patient.relative_to(self._root).as_posix()
                 of_name.setdefault((folder, normal(patient.name)), []).append(path)
-                if all(file.name.startswith(".") for file in patient.iterdir()):
+                if not self._is_patients(patient):
                     empty.append(path)
         if same := [path for paths in of_name.values() if len(paths) > 1 for path in paths]:
             raise UserError(
@@ -162,8 +190,9 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
                 path.write_bytes(content)
 
     def _exists(self) -> bool:
+        folders = [""] if self._new_patients else list(SUBSET_FOLDERS)
         try:
-            return any((self._root / folder).is_dir() for folder in SUBSET_FOLDERS)
+            return any((self._root / folder).is_dir() for folder in folders)
         except OSError:
             return False  # not allowed to look; `load` says why
 
