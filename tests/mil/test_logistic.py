@@ -14,12 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from lymphocytosis.mil.bags import gather_bags, pack
 from lymphocytosis.mil.epochs import cpu_state
 from lymphocytosis.mil.logistic import LogisticClassifier
-from lymphocytosis.mil.prediction import (
-    load_suite,
-    predict_patients,
-    prepare_bags,
-    weigh_cells,
-)
+from lymphocytosis.mil.prediction import load_suite, predict_patients, weigh_cells
 from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.mil.turns import run_in_turns
 from lymphocytosis.progress import Progress
@@ -267,7 +262,7 @@ class TestSuite:
         settings = mil(classifier="logistic", fusion=fusion, components=components)
         content, _ = train_suite(bags, patients, splits, settings, 0, FABRIC, Progress(None))
         suite = load_suite(content)
-        asked = suite, prepare_bags(suite, bags), patients, {1: np.arange(24)}, FABRIC
+        asked = suite, bags, patients, {1: np.arange(24)}, FABRIC
         predictions, cells = predict_patients(*asked), weigh_cells(*asked)
 
         features = pooled_by_hand(table, patients, "mean")

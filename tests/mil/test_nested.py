@@ -17,9 +17,10 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.mil import nested
 from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.nested import Recipe, predict_held_out
-from lymphocytosis.mil.prediction import load_suite, predict_patients, prepare_bags
+from lymphocytosis.mil.prediction import load_suite, predict_patients
 from lymphocytosis.mil.splits import draw_splits, numbers_of
 from lymphocytosis.mil.suite import train_suite
+from lymphocytosis.mil.whitening import whiten
 from lymphocytosis.parameters import ComputeParameters, SplitParameters
 from lymphocytosis.progress import Progress
 
@@ -259,7 +260,9 @@ class TestSystems:
             splits = draw_splits(blind, SPLITS, seed)
             content, _ = train_suite(bags, blind, splits, settings, seed, fabric, Progress(None))
             suite = load_suite(content)
-            bags = prepare_bags(suite, bags)
+            if suite.whitening:  # a fold whitens all instances at once
+                bags = replace(bags, instances=whiten(bags.instances, suite.whitening))
+                suite = replace(suite, whitening={})
             asked = np.flatnonzero(patients["patient_id"].isin(held_out_in(folds, repeat, 2)))
             mine = found[found["system"] == system]
             for role, numbers in (

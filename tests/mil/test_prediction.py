@@ -11,7 +11,14 @@ from lymphocytosis import schemas
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.aggregators import AGGREGATORS
 from lymphocytosis.mil.bags import gather_bags
-from lymphocytosis.mil.prediction import load_suite, predict_patients, prepare_bags, weigh_cells
+from lymphocytosis.mil.classifiers import build_classifier
+from lymphocytosis.mil.prediction import (
+    Suite,
+    load_suite,
+    predict_patient,
+    predict_patients,
+    weigh_cells,
+)
 from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.progress import Progress
 
@@ -81,7 +88,6 @@ class TestPrediction:
     def test_every_cell_has_its_share_in_its_patients_prediction(self, suite_of):
         patients, bags, _, classifiers, _ = suite_of(aggregator="attention")
         suite = load_suite(classifiers)
-        assert prepare_bags(suite, bags) is bags
         asked = suite, bags, patients, {1: VALIDATION, 2: np.arange(8)}, FABRIC
         predictions, cells = predict_patients(*asked), weigh_cells(*asked)
         assert list(cells.columns) == ["patient_id", "image_id", "split", "view", "weight"]
@@ -187,3 +193,67 @@ class TestPrediction:
             bags.instances.mul_(scale)
             schemas.predictions.validate(predict_patients(*asked))
             assert (weigh_cells(*asked)["weight"] == 1).all()
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def wide_suite(settings, dim=300, components=40):
+    """Two classifiers whose every weight is drawn: products so wide that their shape shows."""
+    generator = torch.Generator().manual_seed(0)
+    whitening = {}
+    if settings.components:
+        whitening = {
+            "mean": torch.randn(dim, generator=generator),
+            "matrix": torch.randn(dim, components, generator=generator),
+        }
+    width = components if whitening else dim
+    classifiers = {split: build_classifier(settings, width, split).eval() for split in (1, 2)}
+    for classifier in classifiers.values():
+        for value in classifier.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.rand(value.shape, generator=generator))
+    views = ("original", "horizontal", "vertical")
+    return Suite(classifiers, whitening, width, views, "encoder", "splits")
+
+
+EVERY_CLASSIFIER = [("neural", aggregator) for aggregator in AGGREGATORS] + [
+    ("logistic", aggregator) for aggregator in ("mean", "mean_and_spread", "max")
+]
+
+
+class TestOnePatient:
+    @pytest.mark.parametrize("components", [0, 40])
+    @pytest.mark.parametrize(("classifier", "aggregator"), EVERY_CLASSIFIER)
+    def test_alone_among_others_and_in_another_order_it_has_the_same_bits(
+        self, cohort, mil, classifier, aggregator, components, threads
+    ):
+        settings = mil(
+            classifier=classifier, aggregator=aggregator, components=components, embedding_width=64
+        )
+        suite = wide_suite(settings)
+        patients, table = cohort(n=12, dim=300)
+
+        def predict(chosen):
+            some = patients.iloc[chosen].reset_index(drop=True)
+            of_some = np.isin(table["patient_id"].to_pylist(), some["patient_id"])
+            bags = gather_bags(table.filter(of_some), some)
+            # The second split's classifier is asked about every other patient.
+            asked = {1: np.arange(len(some)), 2: np.flatnonzero(np.array(chosen) % 2 == 0)}
+            return predict_patients(suite, bags, some, asked, FABRIC), bags
+
+        together, _ = predict(range(12))
+        backwards, _ = predict(range(11, -1, -1))
+        assert backwards.equals(together)
+        for number in range(12):
+            alone, bags = predict([number])
+            expected = together[together["patient_id"] == patients["patient_id"][number]]
+            assert alone.equals(expected.reset_index(drop=True))
+            probability, logits = predict_patient(suite, bags.instances, bags.clinical[0], FABRIC)
+            assert probability.ravel().tolist()[: len(alone)] == alone["probability"].to_list()
+            np.testing.assert_allclose(probability, 1 / (1 + np.exp(-logits)))

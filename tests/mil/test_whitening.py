@@ -3,7 +3,6 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.whitening import fit_whitening, whiten
 
 
@@ -15,7 +14,7 @@ def some_instances(n=400, dim=7, seed=0):
 
 
 def whitened(instances, whitening):
-    return ((instances - whitening["mean"]) @ whitening["matrix"]).numpy()
+    return whiten(instances, whitening).numpy()
 
 
 class TestWhitening:
@@ -98,15 +97,3 @@ class TestThinData:
     def test_instances_that_are_all_the_same_stay_finite(self):
         instances = torch.ones(20, 4)
         assert np.isfinite(whitened(instances, fit_whitening(instances, 2))).all()
-
-
-class TestBags:
-    def test_every_instance_is_whitened_and_nothing_else_changes(self, cohort):
-        patients, table = cohort()
-        bags = gather_bags(table, patients)
-        whitening = fit_whitening(bags.instances, 3)
-        changed = whiten(bags, whitening)
-        np.testing.assert_array_equal(changed.instances, whitened(bags.instances, whitening))
-        assert bags.instances.shape[1] == 5
-        for name in ("first", "size", "patient", "view", "clinical", "label", "image_id"):
-            assert getattr(changed, name) is getattr(bags, name)

@@ -144,7 +144,8 @@ def _predict_fold(
     mil = recipe.mil
     if mil.components:
         rows = torch.from_numpy(bags.rows_of(bags.of_patients(numbers)))
-        bags = whiten(bags, fit_whitening(bags.instances[rows], mil.components))
+        whitening = fit_whitening(bags.instances[rows], mil.components)
+        bags = replace(bags, instances=whiten(bags.instances, whitening))
         mil = mil.model_copy(update={"components": 0})
     seed = recipe.seed + 1000 * (repeat - 1)
     asked = pd.Index(patients["patient_id"]).get_indexer(sorted(held_out))

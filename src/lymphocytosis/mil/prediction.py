@@ -1,8 +1,8 @@
 """Predictions of trained classifiers, for each patient and view (paper, section 3.3)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lymphocytosis.errors import UserError, brief
-from lymphocytosis.mil.bags import Bags, Indices
+from lymphocytosis.mil.bags import Bags, Batch, Indices
 from lymphocytosis.mil.classifiers import Classifier, build_classifier
-from lymphocytosis.mil.scores import Floats, predict_bags
+from lymphocytosis.mil.scores import Floats
 from lymphocytosis.mil.whitening import whiten
 from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import MilParameters
@@ -26,7 +26,7 @@ class Suite:
     """The trained classifiers of one embedding size.
 
     Attributes:
-        classifiers: one for each split, on the CPU.
+        classifiers: one for each split, in eval mode.
         whitening: mean (D,) and matrix (D, k) of the instances; empty where they are not whitened.
         in_dim: width of the instances that a classifier takes.
         views: the views of the bags that they were trained on.
@@ -41,6 +41,19 @@ class Suite:
     encoder: str
     splits: str
 
+    def on(self, device: torch.device) -> Self:
+        """Move the classifiers and the whitening to a device, once for many patients.
+
+        Args:
+            device: where `predict_patient` will be given its instances.
+
+        Returns:
+            A suite of the same classifiers, which are moved in place.
+        """
+        whitening = {name: value.to(device) for name, value in self.whitening.items()}
+        classifiers = {split: model.to(device) for split, model in self.classifiers.items()}
+        return replace(self, classifiers=classifiers, whitening=whitening)
+
 
 def load_suite(content: dict[str, Any]) -> Suite:
     """Rebuild a suite's classifiers.
@@ -49,7 +62,7 @@ def load_suite(content: dict[str, Any]) -> Suite:
         content: what `train_suite` returned.
 
     Returns:
-        The suite.
+        The suite, on the CPU.
 
     Raises:
         UserError: the content is not classifiers, or they don't fit its parameters.
@@ -71,6 +84,7 @@ def load_suite(content: dict[str, Any]) -> Suite:
             with torch.device("meta"):
                 classifiers[split] = build_classifier(mil, in_dim, seed=0)
             fill(classifiers[split], state, assign=True)
+            classifiers[split].eval()
         if not classifiers:
             raise ValueError("there are none")
         return Suite(
@@ -87,27 +101,53 @@ def load_suite(content: dict[str, Any]) -> Suite:
         ) from error
 
 
-def prepare_bags(suite: Suite, bags: Bags) -> Bags:
-    """Put bags into the form that a suite's classifiers take.
+@torch.inference_mode()
+def predict_patient(
+    suite: Suite, instances: Tensor, clinical: Tensor, fabric: Fabric
+) -> tuple[Floats, Floats]:
+    """Predict one patient by every classifier, in every view.
+
+    On one machine the result has the same bits whoever else is predicted: matrix products of
+    another shape round otherwise, and here their shape is the patient's own.
 
     Args:
-        suite: the classifiers.
-        bags: instances as embedded.
+        suite: the s classifiers, on the device of `fabric`; see `Suite.on`.
+        instances: (v n, D) float32 on the same device, as embedded: the suite's v views of n cells,
+            view by view.
+        clinical: (2,) float32 on the same device: age in years, lymphocyte count in 10^9 per litre.
+        fabric: precision.
 
     Returns:
-        The bags, whitened if the classifiers were trained on whitened ones.
+        (s, v) float64 probabilities of a tumoral lymphocytosis; and (s, v) float64, their logits.
     """
-    return whiten(bags, suite.whitening) if suite.whitening else bags
+    batch = _one_batch(suite, instances, clinical)
+    with fabric.autocast():
+        outputs = [classifier(batch).logits for classifier in suite.classifiers.values()]
+    logits = torch.stack(outputs).float().cpu().double()
+    return torch.sigmoid(logits).numpy(), logits.numpy()
+
+
+def _one_batch(suite: Suite, instances: Tensor, clinical: Tensor) -> Batch:
+    """Whiten a patient's instances, if the classifiers ask for it, and pack all views."""
+    if suite.whitening:
+        instances = whiten(instances, suite.whitening)
+    views = len(suite.views)
+    return Batch(
+        instances=instances,
+        size=[len(instances) // views] * views,
+        clinical=clinical.expand(views, 2),
+        label=clinical.new_zeros(views),
+    )
 
 
 def predict_patients(
     suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
 ) -> pd.DataFrame:
-    """Predict patients in every view.
+    """Predict patients in every view, one after the other.
 
     Args:
         suite: a classifier for each split.
-        bags: every bag, as `prepare_bags` returns them; patients are numbered as in `patients`.
+        bags: every bag, in the suite's views; patients are numbered as in `patients`.
         patients: patient_id, and others.
         asked: for each split, the numbers of the patients to predict.
         fabric: device and precision.
@@ -115,9 +155,13 @@ def predict_patients(
     Returns:
         patient_id, split, view, probability (of a tumoral lymphocytosis), sorted.
     """
+
+    def ask(own: Suite, instances: Tensor, clinical: Tensor) -> Floats:
+        return predict_patient(own, instances, clinical, fabric)[0]
+
     tables = [
-        keys.assign(probability=probability)
-        for _, keys, probability, _ in _outputs(suite, bags, patients, asked, fabric)
+        keys.assign(probability=values)
+        for _, keys, values in _ask(ask, suite, bags, patients, asked, fabric)
     ]
     return in_order(tables, [*_KEYS, "probability"])
 
@@ -138,22 +182,42 @@ def weigh_cells(
         patient_id, image_id, split, view, weight, sorted; the weights sum to 1 for each patient,
         split and view.
     """
+
+    @torch.inference_mode()
+    def ask(own: Suite, instances: Tensor, clinical: Tensor) -> Floats:
+        batch = _one_batch(own, instances, clinical)
+        with fabric.autocast():
+            outputs = [classifier(batch).weights for classifier in own.classifiers.values()]
+        return torch.stack(outputs).float().cpu().double().numpy()
+
     tables = []
-    for chosen, keys, _, weights in _outputs(suite, bags, patients, asked, fabric):
+    for chosen, keys, values in _ask(ask, suite, bags, patients, asked, fabric):
         of_cells = keys.loc[keys.index.repeat(bags.size[chosen])]
         images = bags.image_id[bags.rows_of(chosen)]
-        tables.append(of_cells.assign(image_id=images, weight=weights))
+        tables.append(of_cells.assign(image_id=images, weight=values))
     return in_order(tables, ["patient_id", "image_id", "split", "view", "weight"])
 
 
-def _outputs(
-    suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
-) -> Iterator[tuple[Indices, pd.DataFrame, Floats, Floats]]:
-    """Yield each split's bags, their keys, their probabilities and their cells' weights."""
-    bags = bags.on(fabric.device)
-    for split, classifier in suite.classifiers.items():
-        chosen = bags.of_patients(asked[split])
-        classifier.to(fabric.device)
+def _ask(
+    ask: Callable[[Suite, Tensor, Tensor], Floats],
+    suite: Suite,
+    bags: Bags,
+    patients: pd.DataFrame,
+    asked: dict[int, Indices],
+    fabric: Fabric,
+) -> Iterator[tuple[Indices, pd.DataFrame, Floats]]:
+    """Yield each split's bags, their keys, and what `ask` says of them, bag by bag."""
+    suite, bags = suite.on(fabric.device), bags.on(fabric.device)
+    of_split = {split: np.unique(asked[split]) for split in suite.classifiers}
+    said: dict[tuple[int, int], Floats] = {}
+    for number in np.unique(np.concatenate(list(of_split.values()))):
+        classifiers = {s: c for s, c in suite.classifiers.items() if number in of_split[s]}
+        rows = torch.from_numpy(bags.rows_of(bags.of_patients(np.array([number]))))
+        own = replace(suite, classifiers=classifiers)
+        values = ask(own, bags.instances[rows.to(fabric.device)], bags.clinical[number])
+        said |= {(s, number): row.ravel() for s, row in zip(classifiers, values, strict=True)}
+    for split, numbers in of_split.items():
+        chosen = bags.of_patients(numbers)
         keys = pd.DataFrame(
             {
                 "patient_id": patients["patient_id"].to_numpy()[bags.patient[chosen]],
@@ -161,7 +225,7 @@ def _outputs(
                 "view": [bags.view[bag] for bag in chosen],
             }
         )
-        yield chosen, keys, *predict_bags(classifier, bags, chosen, 32, fabric)
+        yield chosen, keys, np.concatenate([np.empty(0), *(said[split, n] for n in numbers)])
 
 
 def in_order(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

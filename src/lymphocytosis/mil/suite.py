@@ -2,6 +2,7 @@
 
 import logging
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -59,7 +60,7 @@ def train_suite(
         known = pd.Index(patients["patient_id"]).get_indexer(splits["patient_id"].unique())
         rows = bags.rows_of(bags.of_patients(known))
         whitening = fit_whitening(bags.instances[torch.from_numpy(rows)], mil.components)
-        bags = whiten(bags, whitening)
+        bags = replace(bags, instances=whiten(bags.instances, whitening))
     bags = bags.on(fabric.device)
     width = bags.instances.shape[1]
     numbers = sorted(int(split) for split in splits["split"].unique())

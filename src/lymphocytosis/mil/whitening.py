@@ -4,14 +4,10 @@ The values of an embedding are strongly correlated, and a few large ones dominat
 patients, a classifier learns more from about a hundred uncorrelated values.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
-
-from lymphocytosis.mil.bags import Bags
 
 
 def fit_whitening(instances: Tensor, components: int) -> dict[str, Tensor]:
@@ -38,14 +34,14 @@ def fit_whitening(instances: Tensor, components: int) -> dict[str, Tensor]:
     }
 
 
-def whiten(bags: Bags, whitening: dict[str, Tensor]) -> Bags:
-    """Whiten every instance.
+def whiten(instances: Tensor, whitening: dict[str, Tensor]) -> Tensor:
+    """Whiten instances.
 
     Args:
-        bags: instances (n, D).
-        whitening: as `fit_whitening` returns it.
+        instances: (n, D) float32.
+        whitening: as `fit_whitening` returns it, on the same device.
 
     Returns:
-        The same bags, instances (n, k).
+        (n, k) float32.
     """
-    return replace(bags, instances=(bags.instances - whitening["mean"]) @ whitening["matrix"])
+    return (instances - whitening["mean"]) @ whitening["matrix"]

@@ -10,7 +10,7 @@ import pyarrow as pa
 from lymphocytosis.encoders.checkpoint import fingerprint, image_of
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags, gather_bags
-from lymphocytosis.mil.prediction import Suite, load_suite, prepare_bags
+from lymphocytosis.mil.prediction import Suite, load_suite
 from lymphocytosis.parameters import EnsembleParameters, ImageParameters
 
 
@@ -74,7 +74,7 @@ def load_system(
 def gather_for(
     system: TrainedSystem, size: str, embeddings: pa.Table, patients: pd.DataFrame
 ) -> Bags:
-    """Group patients' embeddings into bags of the form that a system's classifiers take.
+    """Group patients' embeddings into bags that a system's classifiers can predict.
 
     Args:
         system: the system.
@@ -83,7 +83,7 @@ def gather_for(
         patients: with age and count; labels may be unknown.
 
     Returns:
-        The bags, whitened if the classifiers were trained on whitened ones.
+        The bags.
 
     Raises:
         UserError: the embeddings are of another encoder, other views or other patients.
@@ -102,4 +102,4 @@ def gather_for(
             f"The classifiers were trained on the views {', '.join(system.views)}, and the "
             f"embeddings are of {', '.join(views)}. Run embed or classify again."
         )
-    return prepare_bags(suite, bags)
+    return bags
