@@ -1,0 +1,1 @@
+"""A trained system over HTTP, and on a page for the person at the microscope."""
