@@ -107,7 +107,13 @@ class TestFiles:
 
 
 @pytest.mark.parametrize(
-    ("key", "nearest"), [("mil.epohs", "epochs"), ("encodr", "encoder"), ("image.colour", "")]
+    ("key", "nearest"),
+    [
+        ("mil.epohs", "epochs"),
+        ("encodr", "encoder"),
+        ("image.colour", ""),
+        ("evaluation.wanted_sensitivity", ""),  # its name before it moved to `ensemble`
+    ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest(key, nearest):
     told = f"{key}: no such parameter" + (f"; the nearest: {nearest}" if nearest else "")
@@ -214,7 +220,6 @@ class TestValues:
             ("evaluation.folds", [1, 101]),
             ("evaluation.repeats", [0]),
             ("evaluation.seed", [-1]),
-            ("evaluation.wanted_sensitivity", [0, 1.1]),
             ("evaluation.pretraining", ["never"]),
             ("evaluation.resamples", [99]),
             ("evaluation.confidence", [0, 1]),
@@ -228,6 +233,9 @@ class TestValues:
             ("mil.scheduler.factor", [0, 1, 2]),
             ("mil.scheduler.patience", [-1]),
             ("ensemble.sa_variant", ["printed"]),
+            ("ensemble.size", ["both"]),
+            ("ensemble.wanted_sensitivity", [0, 1.1]),
+            ("ensemble.error_rate", [0, 0.51]),
             ("compute.accelerator", ["gpu", "cuda:0"]),
             ("compute.precision", ["16", "float32"]),
             ("compute.embed_batch_size", [0, -1]),
@@ -318,6 +326,7 @@ class TestValues:
             ("views", [["vertical"], ["horizontal", "original"]]),
             ("mil.dropout", [0, 0.99]),
             ("mil.hidden_widths", [[], [1], [512, 256, 128]]),
+            ("ensemble.error_rate", [0.001, 0.5]),
             ("simulation.test", [0]),
             ("seed", [0, 2**31 - 1]),
         ],

@@ -319,11 +319,22 @@ class MilParameters(_Block):
 
 
 class EnsembleParameters(_Block):
-    """How a patient's predictions become one decision (paper, section 3.3)."""
+    """How a patient's predictions become a decision (paper, section 3.3), and advice."""
 
     sa_variant: Literal["corrected", "as_printed"] = Field(
         description="corrected: the negative branch tests mean + std < 0.5; "
         "as_printed: mean - std < 0.5, as Algorithm 2 has it."
+    )
+    size: Literal["large", "small"] = Field(
+        description="The embedding whose predictions advise on a new patient."
+    )
+    wanted_sensitivity: float = Field(
+        gt=0, le=1, description="The share of tumoral patients that a referral should find."
+    )
+    error_rate: float = Field(
+        gt=0,
+        le=0.5,
+        description="The share of each class's patients whose conformal set may miss their class.",
     )
 
 
@@ -340,9 +351,6 @@ class EvaluationParameters(_Block):
     )
     seed: int = Field(
         ge=0, le=2**31 - 1, description="Of the folds and of everything random in them."
-    )
-    wanted_sensitivity: float = Field(
-        gt=0, le=1, description="The share of tumoral patients that a referral should find."
     )
     pretraining: Literal["once", "each_fold"] = Field(
         description="once: the embeddings as they are, whose encoder may have seen the held-out "

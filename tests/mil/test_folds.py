@@ -25,7 +25,7 @@ def some_patients(reactive=34, tumoral=76, unlabelled=3, test=10, twins=()):
 
 def settings(**changes):
     some = {
-        "source": "stratified", "folds": 5, "repeats": 3, "seed": 0, "wanted_sensitivity": 0.95,
+        "source": "stratified", "folds": 5, "repeats": 3, "seed": 0,
         "pretraining": "once", "resamples": 100, "confidence": 0.95,
     }  # fmt: skip
     return EvaluationParameters(**(some | changes))

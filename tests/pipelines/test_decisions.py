@@ -5,7 +5,9 @@ from lymphocytosis.decision.rules import RULES, Rule
 from lymphocytosis.parameters import EnsembleParameters
 from lymphocytosis.pipelines import decisions
 
-ENSEMBLE = EnsembleParameters(sa_variant="as_printed")
+ENSEMBLE = EnsembleParameters(
+    sa_variant="as_printed", size="large", wanted_sensitivity=0.95, error_rate=0.1
+)
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ TINY = {
     "pretext": {"epochs": 1},
     "mil": {"classifier": "logistic", "components": 8},
     "splits": {"validation_share": 0.25, "count": 2},
-    "evaluation": {"folds": 3, "repeats": 2, "resamples": 100, "wanted_sensitivity": 0.9},
+    "ensemble": {"wanted_sensitivity": 0.9},
+    "evaluation": {"folds": 3, "repeats": 2, "resamples": 100},
 }  # fmt: skip
 BEFORE = ["simulate", "ingest", "ssl_pretrain", "embed"]
 

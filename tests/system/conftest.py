@@ -18,7 +18,9 @@ from lymphocytosis.system.trained import gather_for, load_system
 from tests.mil.conftest import cohort, mil  # noqa: F401
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
-ENSEMBLE = EnsembleParameters(sa_variant="corrected")
+ENSEMBLE = EnsembleParameters(
+    sa_variant="corrected", size="large", wanted_sensitivity=0.95, error_rate=0.1
+)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
                     "control_predictions",
                     "chosen_predictions",
                     "patients",
-                    "params:evaluation",
+                    "params:ensemble",
                 ],
                 outputs="choice_predictions",
                 name="join_chosen_predictions",

@@ -12,6 +12,7 @@ from lymphocytosis.parameters import (
     ClinicalParameters,
     ComputeParameters,
     EncoderParameters,
+    EnsembleParameters,
     EvaluationParameters,
     MilParameters,
     PretextParameters,
@@ -52,6 +53,7 @@ def predict_by_controls(
     cell_images: store.CellImages,
     evaluation_folds: pd.DataFrame,
     evaluation: EvaluationParameters,
+    ensemble: EnsembleParameters,
     clinical: ClinicalParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict held-out patients without any picture, and test the controls for leaks.
@@ -62,6 +64,7 @@ def predict_by_controls(
         cell_images: the image store, for the records of its files.
         evaluation_folds: repeat, fold, patient_id.
         evaluation: the block `evaluation` of the parameters.
+        ensemble: the block `ensemble`.
         clinical: the block `clinical`: what the table's columns are called.
 
     Returns:
@@ -76,7 +79,7 @@ def predict_by_controls(
         store.picture_traces(cell_images), "left"
     )
     predicted = predict_controls(
-        patients, traces, evaluation_folds, evaluation.wanted_sensitivity, evaluation.seed
+        patients, traces, evaluation_folds, ensemble.wanted_sensitivity, evaluation.seed
     )
     return predicted, judge_controls(patients, traces, evaluation_folds, evaluation.seed)
 
@@ -205,7 +208,7 @@ def join_predictions(
     control_predictions: pd.DataFrame,
     classifier_predictions: pd.DataFrame,
     patients: pd.DataFrame,
-    evaluation: EvaluationParameters,
+    ensemble: EnsembleParameters,
 ) -> pd.DataFrame:
     """Bring every method to one row for each repeat and patient; see `evidence`."""
     from lymphocytosis.decision import evidence
@@ -214,7 +217,7 @@ def join_predictions(
     check_patients_of("control_predictions", control_predictions, patients)
     check_patients_of("classifier_predictions", classifier_predictions, patients)
     return evidence.join_predictions(
-        control_predictions, classifier_predictions, patients, evaluation.wanted_sensitivity
+        control_predictions, classifier_predictions, patients, ensemble.wanted_sensitivity
     )
 
 
