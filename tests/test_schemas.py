@@ -159,6 +159,36 @@ def good_tables():
                 "referral": [0, 1],
             }
         ),
+        "referral_predictions": pd.DataFrame(
+            {
+                "method": ["large, pictures", "large, pictures"],
+                "patient_id": ["P1", "P2"],
+                "person": ["P1", "P1"],
+                "repeat": [1, 1],
+                "fold": [1, 1],
+                "label": [0, 1],
+                "probability": [0.0, 1.0],
+                "platt": [0.1, 0.9],
+                "beta": [0.1, 0.9],
+                "kept": ["none", "beta"],
+                "referral": [0, 1],
+                "holds_reactive": [1, 0],
+                "holds_tumoral": [0, 1],
+                "advice": ["do not refer", "look again"],
+            }
+        ),
+        "referral_evaluation": pd.DataFrame(
+            {
+                "method": ["large, pictures", "large, pictures"],
+                "calibration": pd.array([None, "none"], dtype="str"),
+                "metric": ["undecided", "log_loss"],
+                "value": [None, 1.2],
+                "low": [None, 1.1],
+                "high": [None, 1.3],
+                "patients": [0, 110],
+                "repeats": [1, 5],
+            }
+        ),
         "evaluation": pd.DataFrame(
             {
                 "method": ["bag size", "bag size"],
@@ -214,6 +244,16 @@ BAD_VALUES = [
     ("evaluation", "metric", "accuracy"),
     ("evaluation", "rule", "mean"),
     ("evaluation", "difference_low", -1.1),
+    ("referral_predictions", "patient_id", "P2"),
+    ("referral_predictions", "kept", "isotonic"),
+    ("referral_predictions", "beta", 1.1),
+    ("referral_predictions", "advice", "both"),
+    ("referral_predictions", "holds_tumoral", 0.5),
+    ("referral_evaluation", "calibration", "isotonic"),
+    ("referral_evaluation", "metric", "auc"),
+    ("referral_evaluation", "value", -0.1),
+    ("referral_evaluation", "high", float("inf")),
+    ("referral_evaluation", "patients", -1),
     ("cell_weights", "weight", 1.1),
     ("evaluation_folds", "fold", 0),
     ("control_predictions", "threshold", -0.1),

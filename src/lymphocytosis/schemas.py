@@ -215,6 +215,59 @@ nested_predictions = _table(
     unique=["method", "repeat", "patient_id"],
 )
 
+_calibration = pa.Check.isin(["none", "platt", "beta"])
+referral_predictions = _table(
+    {
+        "method": _id,
+        "patient_id": _id,
+        "person": _id,
+        "repeat": _split,
+        "fold": _split,
+        "label": _decision,
+        "probability": pa.Column(float, _share),
+        "platt": pa.Column(float, _share),
+        "beta": pa.Column(float, _share),
+        "kept": pa.Column(str, _calibration),
+        "referral": _decision,
+        "holds_reactive": _decision,
+        "holds_tumoral": _decision,
+        "advice": pa.Column(str, pa.Check.isin(["refer", "do not refer", "look again"])),
+    },
+    unique=["method", "repeat", "patient_id"],
+)
+
+_figure = pa.Column(float, [pa.Check.ge(0), _finite], nullable=True)
+referral_evaluation = _table(
+    {
+        "method": _id,
+        "calibration": pa.Column(str, _calibration, nullable=True),
+        "metric": pa.Column(
+            str,
+            pa.Check.isin(
+                [
+                    "coverage_reactive",
+                    "coverage_tumoral",
+                    "sensitivity",
+                    "specificity",
+                    "undecided",
+                    "decided_sensitivity",
+                    "decided_specificity",
+                    "decided_balanced_accuracy",
+                    "log_loss",
+                    "brier",
+                    "kept",
+                ]
+            ),
+        ),
+        "value": _figure,
+        "low": _figure,
+        "high": _figure,
+        "patients": pa.Column(int, [_integer, pa.Check.ge(0)]),
+        "repeats": pa.Column(int, [_integer, pa.Check.ge(1)]),
+    },
+    unique=["method", "calibration", "metric"],
+)
+
 _difference = pa.Column(float, pa.Check.in_range(-1, 1), nullable=True)
 evaluation = _table(
     {

@@ -6,10 +6,12 @@ from lymphocytosis.decision.evidence import measure
 from lymphocytosis.decision.leaks import SAME
 from lymphocytosis.decision.summary import (
     describe_evaluation,
+    describe_referral,
     outline,
     say_what_encoder_saw,
     warn,
 )
+from lymphocytosis.parameters import EnsembleParameters
 
 ENSEMBLE = "large, pictures + clinical"
 SHUFFLED = "large, shuffled labels"
@@ -103,6 +105,42 @@ class TestWords:
         auc = table[(table["method"] == ENSEMBLE) & (table["metric"] == "auc")].iloc[0]
         assert f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]" in text
         assert f"{ENSEMBLE:28}{auc['difference']:+.3f}" in text
+
+
+class TestAdvice:
+    ensemble = EnsembleParameters(
+        sa_variant="corrected", size="large", wanted_sensitivity=0.95, error_rate=0.1
+    )
+
+    def scored(self, reactive=34):
+        """The least that `measure_referral` returns of one method."""
+        shares = [
+            "coverage_reactive", "coverage_tumoral", "sensitivity", "specificity", "undecided",
+            "decided_balanced_accuracy",
+        ]  # fmt: skip
+        rows = [(None, metric, 0.9, 0.8, 0.95, reactive) for metric in shares[:1]]
+        rows += [(None, metric, 0.925, 0.85, 0.975, 76) for metric in shares[1:-1]]
+        rows += [(None, shares[-1], None, None, None, 0)]
+        for share, name in zip((0.25, 0.75, 0), ("none", "platt", "beta"), strict=True):
+            rows += [(name, "log_loss", 0.3, 0.2, 0.4, 110), (name, "brier", 0.1, 0.05, 0.2, 110)]
+            rows += [(name, "kept", share, None, None, 110)]
+        names = ["calibration", "metric", "value", "low", "high", "patients"]
+        return pd.DataFrame(rows, columns=names).assign(method=ENSEMBLE, repeats=5)
+
+    def test_every_method_has_its_row_and_every_calibration(self):
+        text = describe_referral(self.scored(), self.ensemble)
+        share = "0.925 [0.850, 0.975]"
+        assert (
+            f"| {ENSEMBLE} | {share} | 0.900 [0.800, 0.950] | {share} | {share} | {share} | - |"
+            in text
+        )
+        assert f"| {ENSEMBLE} | platt | 0.300 [0.200, 0.400] | 0.100 [0.050, 0.200] | 75% |" in text
+        assert "90% of its patients" in text
+        assert "too few" not in text
+
+    def test_a_class_with_too_few_patients_is_named(self):
+        text = describe_referral(self.scored(reactive=8), self.ensemble)
+        assert "- **8 reactive patients are too few" in text
 
 
 class TestWhatTheEncoderSaw:

@@ -107,6 +107,29 @@ class TestOutputs:
         assert (catalog.load("control_tests")["p"] > 0.05).all()
         assert "the diagnosis:" not in catalog.load("evaluation_summary")
 
+    def test_advice_follows_from_the_held_out_predictions(self, finished):
+        _, catalog = finished
+        judged, nested = catalog.load("referral_predictions"), catalog.load("nested_predictions")
+        keys = ["method", "repeat", "fold", "patient_id", "person", "label"]
+        both = judged.merge(nested, on=keys, suffixes=("", "_nested"))
+        assert len(both) == len(judged) == 2 * 2 * 2 * 28  # sizes, systems, repeats, patients
+        np.testing.assert_allclose(both["probability"], both["probability_nested"])
+        scored = catalog.load("referral_evaluation")
+        assert set(scored["method"]) == set(judged["method"])
+        row = scored[scored["metric"] == "coverage_tumoral"].iloc[0]
+        shown = f"| {row['method']} | {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] |"
+        assert shown in catalog.load("evaluation_summary")
+
+    def test_the_saved_predictions_tell_what_they_were_made_with(self, finished):
+        _, catalog = finished
+        made_with = catalog.load("classifier_predictions").attrs
+        given = check_parameters(catalog.load("parameters"))
+        assert made_with == {
+            "encoder": checkpoint.fingerprint(catalog.load("autoencoder")),
+            "views": list(given.views),
+            "mil": given.mil.model_dump(mode="json"),
+        }
+
     def test_what_the_encoder_saw_stands_beside_the_scores(self, finished):
         assert "on the pictures of held-out patients too" in finished[1].load("evaluation_summary")
 
@@ -128,6 +151,7 @@ class TestChoices:
             anew.load("classifier_predictions"),
         )
         assert "never saw a picture of the patients held out" in summary
+        assert predicted.attrs["encoder"] == "pretrained in each fold"
         keys = ["size", "system", "repeat", "fold", "role", "patient_id", "split", "view"]
         both = predicted.merge(once, on=keys, suffixes=("", "_once"))
         assert len(both) == len(predicted)
@@ -173,8 +197,9 @@ class TestChoices:
             seed=0,
         )
         _, summary = nodes.measure_evidence(
-            catalog.load("nested_predictions"), catalog.load("control_tests"), frozen,
-            given.encoder, given.pretext, given.evaluation,
+            catalog.load("nested_predictions"), catalog.load("control_tests"),
+            catalog.load("referral_evaluation"), frozen, given.encoder, given.pretext,
+            given.evaluation, given.ensemble,
         )  # fmt: skip
         assert "pictures they were trained on is unknown" in summary
 
@@ -196,8 +221,9 @@ class TestChoices:
         given = check_parameters(catalog.load("parameters"))
         with pytest.raises(UserError, match=told):
             nodes.measure_evidence(
-                catalog.load("nested_predictions"), catalog.load("control_tests"), other,
-                given.encoder, given.pretext, given.evaluation,
+                catalog.load("nested_predictions"), catalog.load("control_tests"),
+                catalog.load("referral_evaluation"), other, given.encoder, given.pretext,
+                given.evaluation, given.ensemble,
             )  # fmt: skip
 
     def test_after_a_kill_in_a_fold_its_encoder_is_not_pretrained_again(

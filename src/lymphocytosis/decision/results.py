@@ -37,8 +37,8 @@ def score(decisions: pd.DataFrame, label: "pd.Series[int]") -> dict[str, float |
     }
 
 
-def interval(*right: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Compute the 95 % interval of a balanced accuracy, also for few patients.
+def interval(*right: npt.NDArray[np.bool_], confidence: float = 0.95) -> tuple[float, float]:
+    """Compute the interval of a balanced accuracy, also for few patients.
 
     Each class has an exact (Clopper-Pearson) interval; the square-and-add rule combines the two,
     which are independent. A bootstrap would make two correct decisions of two certain, and Wilson's
@@ -46,6 +46,7 @@ def interval(*right: npt.NDArray[np.bool_]) -> tuple[float, float]:
 
     Args:
         right: for each class, whether each patient's decision was correct.
+        confidence: level of the interval.
 
     Returns:
         The interval's ends.
@@ -58,7 +59,7 @@ def interval(*right: npt.NDArray[np.bool_]) -> tuple[float, float]:
     below = above = 0.0
     for of_class in right:
         share = of_class.mean()
-        exact = binomtest(int(of_class.sum()), len(of_class)).proportion_ci(0.95)
+        exact = binomtest(int(of_class.sum()), len(of_class)).proportion_ci(confidence)
         below += (share - exact.low) ** 2
         above += (exact.high - share) ** 2
     middle = sum(of_class.mean() for of_class in right)

@@ -8,6 +8,8 @@ import pandas as pd
 from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.evidence import OF_DECISIONS, OF_PROBABILITIES
 from lymphocytosis.decision.leaks import CERTAIN, ERROR_RATE, ROW_ORDER, SAME
+from lymphocytosis.decision.referral import CALIBRATIONS, say_limits
+from lymphocytosis.parameters import EnsembleParameters
 
 _TWO_SOURCES = (
     "The pictures come from more than one source, and a model may have learned to tell the sources "
@@ -203,6 +205,60 @@ def describe_evaluation(
     return "\n".join(lines).strip() + "\n"
 
 
+def describe_referral(referral_evaluation: pd.DataFrame, ensemble: EnsembleParameters) -> str:
+    """Describe in Markdown how the advice did, and which calibration was kept.
+
+    Args:
+        referral_evaluation: as `measure_referral` returns it.
+        ensemble: the block `ensemble` of the parameters.
+
+    Returns:
+        What was measured; classes with too few patients; two tables.
+    """
+    records = referral_evaluation.fillna({"calibration": ""}).to_dict(orient="records")
+    found = {(r["method"], r["calibration"], r["metric"]): r for r in records}
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    counts = (found[methods[0], "", f"coverage_{c}"]["patients"] for c in ("reactive", "tumoral"))
+    lines = [
+        "Advice on a new patient: refer, do not refer, or look again, where the referral and the "
+        "conformal set do not say the same. Calibration, threshold and sets were fitted on the "
+        "other folds' patients, by their held-out predictions. A class's sets should hold it for "
+        f"at least {1 - ensemble.error_rate:.0%} of its patients, and the referral find "
+        f"{ensemble.wanted_sensitivity:.0%} of the tumoral ones. Exact intervals.",
+        "",
+        *(f"- **{text}**" for text in say_limits(*counts, ensemble.error_rate)),
+        "",
+    ]
+    advice = {
+        "sets that hold tumoral, of tumoral": "coverage_tumoral",
+        "reactive, of reactive": "coverage_reactive",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "look again": "undecided",
+        "balanced accuracy of the others": "decided_balanced_accuracy",
+    }
+    rows = [[m, *(_cell(found[m, "", metric]) for metric in advice.values())] for m in methods]
+    lines += _table(["method", *advice], rows)
+    lines += [
+        "",
+        "Calibrations. None is kept unless another has a log loss lower by more than two standard "
+        "errors in the patients that a referral is fitted on.",
+        "",
+    ]
+    rows = [
+        [
+            method,
+            name,
+            *(_cell(found[method, name, metric]) for metric in ("log_loss", "brier")),
+            f"{found[method, name, 'kept']['value']:.0%}",
+        ]
+        for method in methods
+        for name in CALIBRATIONS
+    ]
+    lines += _table(["method", "calibration", "log loss", "Brier", "kept in folds"], rows)
+    return "\n".join(lines) + "\n"
+
+
 def _judgement(test: Mapping[Any, Any]) -> str:
     if test["p"] <= ERROR_RATE:
         return "predicts the diagnosis" if test["p"] <= CERTAIN else "may predict the diagnosis"
@@ -216,7 +272,9 @@ def _judgement(test: Mapping[Any, Any]) -> str:
 
 
 def _cell(row: Mapping[Any, Any]) -> str:
-    spread = "" if pd.isna(row["spread"]) else f" +- {row['spread']:.3f}"
+    if pd.isna(row["value"]):
+        return "-"
+    spread = "" if pd.isna(row.get("spread")) else f" +- {row['spread']:.3f}"
     return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{spread}"
 
 

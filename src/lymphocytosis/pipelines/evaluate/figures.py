@@ -81,41 +81,58 @@ def _curves(probability: Floats, label: npt.NDArray[np.int64], weights: Floats) 
     return np.array([roc, precision])
 
 
-def plot_calibration(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+def plot_calibration(
+    nested_predictions: pd.DataFrame,
+    referral_predictions: pd.DataFrame,
+    evaluation: EvaluationParameters,
+) -> Figure:
     """Draw observed against predicted shares of tumoral patients, in bins of equal size.
 
     Args:
         nested_predictions: method, repeat, patient_id, label, probability, and others.
+        referral_predictions: the same, with probabilities calibrated by what was fitted on the
+            other folds, and which calibration was kept.
         evaluation: tells the intervals' level.
 
     Returns:
-        The figure, a panel a method; bars are binomial (Wilson) intervals of one repeat's bin.
+        The figure, a panel a method; bars are binomial (Wilson) intervals of one repeat's bin. The
+        calibrated curve is drawn where a calibration was kept in any fold.
     """
-    from scipy.stats import binomtest
-
     names = _shown(nested_predictions)
     figure = Figure(figsize=(2.7 * len(names), 3.2), layout="constrained")
     panels: list[Axes] = list(figure.subplots(1, len(names), sharey=True, squeeze=False)[0])
     for axis, name, colour in zip(panels, names, _COLOURS, strict=False):
-        rows = nested_predictions[nested_predictions["method"] == name]
-        points = []
-        for _, repeat in rows.groupby("repeat"):
-            ordered = repeat.sort_values("probability", kind="stable")
-            parts = np.array_split(ordered[["probability", "label"]].to_numpy(dtype=float), _BINS)
-            points.append([(*part.mean(axis=0), len(part)) for part in parts])
-        predicted, observed, size = np.mean(points, axis=0).T
-        intervals = [
-            binomtest(round(o * n), round(n)).proportion_ci(evaluation.confidence, "wilson")
-            for o, n in zip(observed, size, strict=True)
-        ]
         axis.plot([0, 1], [0, 1], ":", color="grey")
-        for x, interval in zip(predicted, intervals, strict=True):
-            axis.plot([x, x], [interval.low, interval.high], color=colour, alpha=0.6)
-        axis.plot(predicted, observed, "o-", color=colour, markersize=4)
+        rows = nested_predictions[nested_predictions["method"] == name]
+        _draw_bins(axis, rows, evaluation.confidence, "o-", colour, "as predicted")
+        judged = referral_predictions[referral_predictions["method"] == name]
+        if (judged["kept"] != "none").any():
+            kept = [judged["kept"] == "platt", judged["kept"] == "beta"]
+            calibrated = np.select(kept, [judged["platt"], judged["beta"]], judged["probability"])
+            rows = judged.assign(probability=calibrated)
+            _draw_bins(axis, rows, evaluation.confidence, "s--", "black", "calibrated")
+            axis.legend(loc="lower right", fontsize="x-small")
         axis.set_title(name.replace(", ", ",\n"), fontsize="small")
         axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="predicted")
     panels[0].set_ylabel("observed share of tumoral")
     return figure
+
+
+def _draw_bins(
+    axis: Axes, rows: pd.DataFrame, confidence: float, line: str, colour: str, label: str
+) -> None:
+    from scipy.stats import binomtest
+
+    points = []
+    for _, repeat in rows.groupby("repeat"):
+        ordered = repeat.sort_values("probability", kind="stable")
+        parts = np.array_split(ordered[["probability", "label"]].to_numpy(dtype=float), _BINS)
+        points.append([(*part.mean(axis=0), len(part)) for part in parts])
+    predicted, observed, size = np.mean(points, axis=0).T
+    for x, o, n in zip(predicted, observed, size, strict=True):
+        interval = binomtest(round(o * n), round(n)).proportion_ci(confidence, "wilson")
+        axis.plot([x, x], [interval.low, interval.high], color=colour, alpha=0.6)
+    axis.plot(predicted, observed, line, color=colour, markersize=4, label=label)
 
 
 def plot_differences(evaluation: pd.DataFrame) -> Figure:

@@ -121,7 +121,9 @@ def predict_by_classifiers(
 
     Returns:
         size, system, repeat, fold, role, patient_id, split, view, probability; see
-        `predict_held_out`.
+        `predict_held_out`. Its `attrs`, which Parquet keeps, tell what the predictions were made
+        with: the encoder's fingerprint (or that each fold pretrained one), the views, the block
+        `mil`.
 
     Raises:
         UserError: another encoder made the embeddings than the one whose training would be told
@@ -139,6 +141,11 @@ def predict_by_classifiers(
             "The embeddings were made by another encoder than that of the catalog entry "
             "'autoencoder'. Run embed again."
         )
+    made_with = {
+        "encoder": made_by if evaluation.pretraining == "once" else "pretrained in each fold",
+        "views": views,
+        "mil": mil.model_dump(mode="json"),
+    }
     recipe = Recipe(mil, splits, compute, evaluation.seed)
     progress.begin(
         {
@@ -157,7 +164,9 @@ def predict_by_classifiers(
         }
     )
     if evaluation.pretraining == "once":
-        return _predict_sizes(embeddings, patients, evaluation_folds, recipe, progress)
+        predicted = _predict_sizes(embeddings, patients, evaluation_folds, recipe, progress)
+        predicted.attrs = made_with
+        return predicted
     tables = []
     for (repeat, fold), held_out in evaluation_folds.groupby(["repeat", "fold"]):
         title = f"repeat-{repeat}-fold-{fold}"
@@ -183,7 +192,9 @@ def predict_by_classifiers(
         else:
             logger.info("repeat %s, fold %s was finished before", repeat, fold)
         tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    predicted = pd.concat(tables, ignore_index=True)
+    predicted.attrs = made_with
+    return predicted
 
 
 def _predict_sizes(
@@ -221,23 +232,70 @@ def join_predictions(
     )
 
 
+def judge_referral(
+    classifier_predictions: pd.DataFrame, patients: pd.DataFrame, ensemble: EnsembleParameters
+) -> pd.DataFrame:
+    """Advise on each held-out patient, by what was fitted on the other folds' patients.
+
+    Args:
+        classifier_predictions: as `predict_by_classifiers` returns them.
+        patients: labels and persons.
+        ensemble: the block `ensemble` of the parameters.
+
+    Returns:
+        method, and what `judge_referral` of `referral_evidence` returns.
+    """
+    from lymphocytosis.decision import referral_evidence
+    from lymphocytosis.decision.choice import SYSTEMS
+    from lymphocytosis.decision.referral import out_of_fold_probabilities
+
+    tables = []
+    for size in SIZES:
+        for system in SYSTEMS:
+            table = referral_evidence.judge_referral(
+                out_of_fold_probabilities(
+                    classifier_predictions, patients, size=size, system=system
+                ),
+                ensemble.wanted_sensitivity,
+                ensemble.error_rate,
+            )
+            table.insert(0, "method", f"{size}, {system}")
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def measure_referral(
+    referral_predictions: pd.DataFrame, evaluation: EvaluationParameters
+) -> pd.DataFrame:
+    """Score the advice; see `referral_evidence`."""
+    from lymphocytosis.decision import referral_evidence
+
+    return referral_evidence.measure_referral(
+        referral_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
+    )
+
+
 def measure_evidence(
     nested_predictions: pd.DataFrame,
     control_tests: pd.DataFrame,
+    referral_evaluation: pd.DataFrame,
     autoencoder: dict[str, Any],
     encoder: EncoderParameters,
     pretext: PretextParameters,
     evaluation: EvaluationParameters,
+    ensemble: EnsembleParameters,
 ) -> tuple[pd.DataFrame, str]:
     """Score every method, compare it with clinical values alone, and say in words what follows.
 
     Args:
         nested_predictions: as `join_predictions` returns them.
         control_tests: as `predict_by_controls` returns them.
+        referral_evaluation: as `measure_referral` returns it.
         autoencoder: the packed encoder; it tells which pictures it was trained on.
         encoder: the block `encoder` of the parameters: what each fold built, where each did.
         pretext: the block `pretext`, likewise.
         evaluation: the block `evaluation`.
+        ensemble: the block `ensemble`.
 
     Returns:
         The evaluation table; and its summary in Markdown, warnings first.
@@ -249,6 +307,7 @@ def measure_evidence(
     from lymphocytosis.decision.leaks import judge_shuffles
     from lymphocytosis.decision.summary import (
         describe_evaluation,
+        describe_referral,
         outline,
         say_what_encoder_saw,
         warn,
@@ -268,7 +327,8 @@ def measure_evidence(
     logger.info("evaluation\n%s\n%s", outline(table), seen)
     for warning in warnings:
         logger.warning(warning)
-    return table, describe_evaluation(table, tests, warnings, seen)
+    summary = describe_evaluation(table, tests, warnings, seen)
+    return table, summary + "\n" + describe_referral(referral_evaluation, ensemble)
 
 
 def plot_curves(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
@@ -278,11 +338,15 @@ def plot_curves(nested_predictions: pd.DataFrame, evaluation: EvaluationParamete
     return figures.plot_curves(nested_predictions, evaluation)
 
 
-def plot_calibration(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+def plot_calibration(
+    nested_predictions: pd.DataFrame,
+    referral_predictions: pd.DataFrame,
+    evaluation: EvaluationParameters,
+) -> Figure:
     """Draw observed against predicted shares of tumoral patients; see `figures`."""
     from lymphocytosis.pipelines.evaluate import figures
 
-    return figures.plot_calibration(nested_predictions, evaluation)
+    return figures.plot_calibration(nested_predictions, referral_predictions, evaluation)
 
 
 def plot_differences(evaluation: pd.DataFrame) -> Figure:

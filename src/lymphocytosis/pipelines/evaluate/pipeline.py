@@ -4,8 +4,10 @@ from kedro.pipeline import Pipeline, node, pipeline
 
 from lymphocytosis.pipelines.evaluate.nodes import (
     join_predictions,
+    judge_referral,
     make_folds,
     measure_evidence,
+    measure_referral,
     plot_calibration,
     plot_curves,
     plot_differences,
@@ -73,14 +75,28 @@ def create_pipeline() -> Pipeline:
                 name="join_predictions",
             ),
             node(
+                judge_referral,
+                inputs=["classifier_predictions", "patients", "params:ensemble"],
+                outputs="referral_predictions",
+                name="judge_referral",
+            ),
+            node(
+                measure_referral,
+                inputs=["referral_predictions", "params:evaluation"],
+                outputs="referral_evaluation",
+                name="measure_referral",
+            ),
+            node(
                 measure_evidence,
                 inputs=[
                     "nested_predictions",
                     "control_tests",
+                    "referral_evaluation",
                     "autoencoder",
                     "params:encoder",
                     "params:pretext",
                     "params:evaluation",
+                    "params:ensemble",
                 ],
                 outputs=["evaluation", "evaluation_summary"],
                 name="measure_evidence",
@@ -93,7 +109,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 plot_calibration,
-                inputs=["nested_predictions", "params:evaluation"],
+                inputs=["nested_predictions", "referral_predictions", "params:evaluation"],
                 outputs="evaluation_calibration",
                 name="plot_calibration",
             ),

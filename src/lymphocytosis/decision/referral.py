@@ -1,0 +1,377 @@
+"""Advice on one new patient: calibrated probability, referral, and when to look again.
+
+Everything is fitted on out-of-fold predictions: of each patient by models that were not trained on
+that patient.
+
+Source: Platt 1999, Probabilistic outputs for support vector machines (the map and its targets);
+Kull, Silva Filho and Flach 2017, Beta calibration, AISTATS (PMLR 54:623); Vovk, Gammerman and
+Shafer 2005, Algorithmic Learning in a Random World, section 4.5 ("Mondrian" conformal sets, for
+each class).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+from lymphocytosis.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+Calibration = Literal["none", "platt", "beta"]
+Decision = Literal["refer", "do not refer"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# How many coefficients each has: slopes, then the intercept.
+CALIBRATIONS: dict[Calibration, int] = {"none": 0, "platt": 2, "beta": 3}
+# A probability of 0 or 1 has no logarithm to calibrate.
+_LEAST = 1e-6
+_PARTS = 5
+_STANDARD_ERRORS = 2.0
+_DIGITS = Decimal("0.0001")
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+class Referral:
+    """What turns a patient's probability into advice. It names no patient.
+
+    `dataclasses.asdict` gives its JSON, and `Referral(**json)` checks and restores it.
+
+    Attributes:
+        calibration: of the probability.
+        coefficients: of the calibration: slopes, none of them negative, then the intercept.
+        threshold: refer where the calibrated probability is at least this.
+        tumoral_from: the conformal set holds "refer" from this calibrated probability on.
+        reactive_up_to: it holds "do not refer" up to this one.
+        reactive: number of reactive patients that it was fitted on.
+        tumoral: number of tumoral ones.
+        source: the predictions that it was fitted on: of the nested evaluation, or of the
+            classifiers' own validation patients.
+    """
+
+    calibration: Calibration
+    coefficients: Annotated[
+        tuple[Annotated[float, Field(strict=True)], ...], Field(strict=False)  # JSON has lists
+    ]
+    threshold: Share
+    tumoral_from: Share
+    reactive_up_to: Share
+    reactive: Annotated[int, Field(ge=1)]
+    tumoral: Annotated[int, Field(ge=1)]
+    source: Literal["evaluation", "out of fold"]
+
+    @model_validator(mode="after")
+    def _rises(self) -> Referral:
+        if len(self.coefficients) != CALIBRATIONS[self.calibration]:
+            raise ValueError(
+                f"calibration is {self.calibration!r}, which has {CALIBRATIONS[self.calibration]} "
+                f"coefficients, not {len(self.coefficients)}"
+            )
+        if min(self.coefficients[:-1], default=0) < 0:
+            raise ValueError("a slope of the calibration is negative")
+        return self
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Advice on one patient.
+
+    Attributes:
+        probability: of a tumoral lymphocytosis, calibrated.
+        referral: by the threshold alone.
+        set: the conformal set: what can't be excluded at the error rate.
+        advice: the referral where the set holds that and nothing else; else "look again".
+    """
+
+    probability: float
+    referral: Decision
+    set: Literal["refer", "do not refer", "both", "none"]
+    advice: Literal["refer", "do not refer", "look again"]
+
+
+def out_of_fold_probabilities(
+    predictions: pd.DataFrame, patients: pd.DataFrame, **of: str
+) -> pd.DataFrame:
+    """Bring out-of-fold predictions into the form that `fit_referral` takes.
+
+    Args:
+        predictions: patient_id, split, view, probability, and others: those of the nested
+            evaluation, with repeat, fold and role, of which the held-out ones are taken; or the
+            out-of-fold predictions of a trained system, which count as one repeat.
+        patients: patient_id, person, label, and others.
+        **of: which rows to take, by column: size and system of the nested evaluation.
+
+    Returns:
+        patient_id, person, repeat, fold (0 for a trained system's), label, probability: the mean of
+        the patient's predictions in the repeat.
+    """
+    if "role" in predictions:
+        of = of | {"role": "held_out"}
+    else:
+        predictions = predictions.assign(repeat=1, fold=0)
+    for column, value in of.items():
+        predictions = predictions[predictions[column] == value]
+    means = predictions.groupby(["patient_id", "repeat", "fold"], as_index=False)["probability"]
+    table = means.mean().merge(patients[["patient_id", "person", "label"]])
+    return table[["patient_id", "person", "repeat", "fold", "label", "probability"]].astype(
+        {"label": "int8"}
+    )
+
+
+def fit_referral(
+    out_of_fold: pd.DataFrame,
+    wanted_sensitivity: float,
+    error_rate: float,
+    source: Literal["evaluation", "out of fold"],
+) -> Referral:
+    """Choose and fit the calibration, then the threshold and the conformal sets.
+
+    Since every calibration rises with the probability, it keeps the order of patients. So the
+    conformal guarantee holds although the calibration was fitted on the same patients: among new
+    patients of a class, like those here, the share whose set lacks that class is at most
+    `error_rate`. With fewer than 1 / `error_rate` - 1 patients of a class every set holds it.
+
+    Args:
+        out_of_fold: patient_id, person, repeat, label, probability.
+        wanted_sensitivity: of the threshold.
+        error_rate: of the conformal sets, for each class.
+        source: of the predictions.
+
+    Returns:
+        The referral. Its thresholds are rounded to four digits, away from what would refer or hold
+        fewer patients, so none is a patient's own probability.
+
+    Raises:
+        UserError: there is no patient of one of the classes.
+    """
+    known = average_repeats(out_of_fold)
+    label, probability = _arrays(known)
+    reactive, tumoral = int((label == 0).sum()), int((label == 1).sum())
+    if not reactive or not tumoral:
+        raise UserError(
+            "A referral needs out-of-fold predictions of patients of both classes, and these are "
+            f"of {reactive} reactive and {tumoral} tumoral patients. Add patients, or raise "
+            "splits.count so that more of them are validated."
+        )
+    calibration = choose_calibration(known)
+    coefficients = fit_calibration(calibration, label, probability)
+    calibrated = calibrate(calibration, coefficients, probability)
+    outside = _count_outside(tumoral, error_rate)
+    tumoral_from = np.sort(calibrated[label == 1])[outside - 1] if outside else 0.0
+    outside = _count_outside(reactive, error_rate)
+    reactive_up_to = np.sort(calibrated[label == 0])[-outside] if outside else 1.0
+    threshold = threshold_for_sensitivity(label, calibrated, wanted_sensitivity)
+    return Referral(
+        calibration,
+        coefficients,
+        _rounded(threshold, ROUND_FLOOR),
+        _rounded(tumoral_from, ROUND_FLOOR),
+        _rounded(reactive_up_to, ROUND_CEILING),
+        reactive,
+        tumoral,
+        source,
+    )
+
+
+def advise(referral: Referral, probability: float) -> Advice:
+    """Advise on a patient.
+
+    Args:
+        referral: as `fit_referral` returns it.
+        probability: the mean of the patient's predictions.
+
+    Returns:
+        The advice.
+    """
+    calibrated = float(
+        calibrate(referral.calibration, referral.coefficients, np.array([probability]))[0]
+    )
+    decision: Decision = "refer" if calibrated >= referral.threshold else "do not refer"
+    held: list[Decision] = []
+    if calibrated >= referral.tumoral_from:
+        held.append("refer")
+    if calibrated <= referral.reactive_up_to:
+        held.append("do not refer")
+    return Advice(
+        calibrated,
+        decision,
+        "both" if len(held) == 2 else held[0] if held else "none",
+        decision if held == [decision] else "look again",
+    )
+
+
+def say_limits(reactive: int, tumoral: int, error_rate: float) -> list[str]:
+    """Say for which class there are too few patients for the error rate.
+
+    Args:
+        reactive: number of reactive patients.
+        tumoral: number of tumoral ones.
+        error_rate: of the conformal sets.
+
+    Returns:
+        A sentence for each such class.
+    """
+    return [
+        f"{count} {name} patients are too few to exclude a {name} lymphocytosis at an error rate "
+        f"of {error_rate:.0%}, so no patient gets the advice {advice!r}."
+        for name, count, advice in (
+            ("reactive", reactive, "refer"),
+            ("tumoral", tumoral, "do not refer"),
+        )
+        if not _count_outside(count, error_rate)
+    ]
+
+
+def average_repeats(out_of_fold: pd.DataFrame) -> pd.DataFrame:
+    """Average each patient's probabilities over repeats, so that a patient counts once.
+
+    Args:
+        out_of_fold: patient_id, person, label, probability, and others.
+
+    Returns:
+        patient_id, person, label, probability, sorted; the same to the bit whatever the order of
+        rows and repeats.
+    """
+    ordered = out_of_fold.sort_values(["patient_id", "probability"])
+    return ordered.groupby(["patient_id", "person", "label"], as_index=False)["probability"].mean()
+
+
+def choose_calibration(known: pd.DataFrame) -> Calibration:
+    """Choose the calibration by cross-fitting over persons.
+
+    Each calibration is fitted on four fifths of the persons and predicts the others. None is kept
+    unless the log loss of another is lower by more than two standard errors of the difference over
+    persons.
+
+    Args:
+        known: as `average_repeats` returns them.
+
+    Returns:
+        Of those that are better than none, the one with the lowest log loss.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    label, probability = _arrays(known)
+    parts = min(_PARTS, known.groupby("label")["person"].nunique().min())
+    if parts < 2:
+        return "none"
+    cut = StratifiedGroupKFold(parts, shuffle=True, random_state=0)
+    folds = list(cut.split(label, label, known["person"]))
+    losses = {}
+    for calibration in CALIBRATIONS:
+        unseen = np.empty(len(label))
+        for seen, left_out in folds:
+            coefficients = fit_calibration(calibration, label[seen], probability[seen])
+            unseen[left_out] = calibrate(calibration, coefficients, probability[left_out])
+        losses[calibration] = log_losses(label, unseen)
+    chosen: Calibration = "none"
+    for calibration, loss in losses.items():
+        gain = pd.Series(losses["none"] - loss).groupby(known["person"].to_numpy()).mean()
+        sure = gain.mean() > _STANDARD_ERRORS * gain.sem()
+        if sure and loss.mean() < losses[chosen].mean():
+            chosen = calibration
+    return chosen
+
+
+def fit_calibration(
+    calibration: Calibration, label: Labels, probability: Floats
+) -> tuple[float, ...]:
+    """Fit a calibration by maximum likelihood, its slopes at least 0.
+
+    The targets are Platt's: (n1 + 1) / (n1 + 2) for the n1 tumoral patients and 1 / (n0 + 2) for
+    the n0 reactive ones. With 1 and 0, slopes would grow without bound where the classes are
+    separated, which happens with as few patients as here.
+
+    Args:
+        calibration: which.
+        label: (n,) 0 or 1.
+        probability: (n,).
+
+    Returns:
+        Slopes, then the intercept: of Platt's map, 1 / (1 + exp(-a logit(p) - c)), a and c; of the
+        beta map, 1 / (1 + exp(-a ln p + b ln(1 - p) - c)), a, b and c.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    if calibration == "none":
+        return ()
+    inputs = np.column_stack([_inputs(calibration, probability), np.ones(len(label))])
+    tumoral, reactive = label.sum(), (1 - label).sum()
+    target = np.where(label == 1, (tumoral + 1) / (tumoral + 2), 1 / (reactive + 2))
+
+    def loss(coefficients: Floats) -> tuple[float, Floats]:
+        logit = inputs @ coefficients
+        error = expit(logit) - target
+        return (np.logaddexp(0, logit) - target * logit).mean(), inputs.T @ error / len(label)
+
+    start = np.append(np.ones(inputs.shape[1] - 1), 0.0)
+    bounds = [(0, None)] * len(start[:-1]) + [(None, None)]
+    options = {"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return tuple(found.x.tolist())
+
+
+def calibrate(
+    calibration: Calibration, coefficients: tuple[float, ...], probability: Floats
+) -> Floats:
+    """Calibrate probabilities.
+
+    Args:
+        calibration: which.
+        coefficients: as `fit_calibration` returns them.
+        probability: (n,).
+
+    Returns:
+        (n,), rising with the probability, if not everywhere.
+    """
+    from scipy.special import expit
+
+    if calibration == "none":
+        return probability
+    *slopes, intercept = coefficients
+    # One product after another: a matrix product may give one patient other bits than many.
+    columns = _inputs(calibration, probability).T
+    return expit(sum(a * column for a, column in zip(slopes, columns, strict=True)) + intercept)
+
+
+def log_losses(label: Labels, probability: Floats) -> Floats:
+    """Compute the log loss of each patient.
+
+    Args:
+        label: (n,) 0 or 1.
+        probability: (n,).
+
+    Returns:
+        (n,) in nats, at most 13.8.
+    """
+    true = np.where(label == 1, probability, 1 - probability)
+    return -np.log(np.maximum(true, _LEAST))
+
+
+def _inputs(calibration: Calibration, probability: Floats) -> Floats:
+    """(n, slopes): what a calibration's slopes multiply."""
+    clipped = np.clip(probability, _LEAST, 1 - _LEAST)
+    up, down = np.log(clipped), -np.log1p(-clipped)
+    return np.column_stack([up + down] if calibration == "platt" else [up, down])
+
+
+def _arrays(known: pd.DataFrame) -> tuple[Labels, Floats]:
+    return known["label"].to_numpy(dtype=np.int64), known["probability"].to_numpy(dtype=float)
+
+
+def _count_outside(patients: int, error_rate: float) -> int:
+    # Rounded first: 0.29 * 100 must give 29, not a little less.
+    return int(np.floor(round((patients + 1) * error_rate, 9)))
+
+
+def _rounded(value: Any, direction: str) -> float:
+    return float(Decimal(float(value)).quantize(_DIGITS, direction))
