@@ -35,7 +35,7 @@ CALIBRATIONS: dict[Calibration, int] = {"none": 0, "platt": 2, "beta": 3}
 # A probability of 0 or 1 has no logarithm to calibrate.
 _LEAST = 1e-6
 _PARTS = 5
-_STANDARD_ERRORS = 2.0
+_RESAMPLES = 2000
 _DIGITS = Decimal("0.0001")
 
 
@@ -248,8 +248,7 @@ def choose_calibration(known: pd.DataFrame) -> Calibration:
     """Choose the calibration by cross-fitting over persons.
 
     Each calibration is fitted on four fifths of the persons and predicts the others. None is kept
-    unless the log loss of another is lower by more than two standard errors of the difference over
-    persons.
+    unless another has a lower log loss in 95 % of bootstrap samples of the persons.
 
     Args:
         known: as `average_repeats` returns them.
@@ -275,7 +274,8 @@ def choose_calibration(known: pd.DataFrame) -> Calibration:
     chosen: Calibration = "none"
     for calibration, loss in losses.items():
         gain = pd.Series(losses["none"] - loss).groupby(known["person"].to_numpy()).mean()
-        sure = gain.mean() > _STANDARD_ERRORS * gain.sem()
+        drawn = np.random.default_rng(0).integers(len(gain), size=(_RESAMPLES, len(gain)))
+        sure = np.quantile(gain.to_numpy()[drawn].mean(axis=1), 0.05) > 0
         if sure and loss.mean() < losses[chosen].mean():
             chosen = calibration
     return chosen

@@ -241,8 +241,8 @@ def describe_referral(referral_evaluation: pd.DataFrame, ensemble: EnsembleParam
     lines += _table(["method", *advice], rows)
     lines += [
         "",
-        "Calibrations. None is kept unless another has a log loss lower by more than two standard "
-        "errors in the patients that a referral is fitted on.",
+        "Calibrations. None is kept unless another has a lower log loss by more than chance in the "
+        "patients that a referral is fitted on.",
         "",
     ]
     rows = [
