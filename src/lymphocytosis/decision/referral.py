@@ -241,7 +241,8 @@ def average_repeats(out_of_fold: pd.DataFrame) -> pd.DataFrame:
         rows and repeats.
     """
     ordered = out_of_fold.sort_values(["patient_id", "probability"])
-    return ordered.groupby(["patient_id", "person", "label"], as_index=False)["probability"].mean()
+    by_patient = ordered.groupby(["patient_id", "person", "label"])
+    return by_patient["probability"].mean().reset_index()
 
 
 def choose_calibration(known: pd.DataFrame) -> Calibration:

@@ -18,7 +18,8 @@ from lymphocytosis.decision.referral import (
 from lymphocytosis.decision.results import interval
 
 Floats = npt.NDArray[np.float64]
-Figures = tuple[float, float, float, int]  # value, low, high, patients
+# By calibration and metric: value, low, high, patients.
+Scores = dict[tuple[str | None, str], tuple[float, float, float, int]]
 
 NAN = float("nan")
 COLUMNS = [
@@ -89,10 +90,9 @@ def measure_referral(
     rows = []
     for method, of_method in judged.groupby("method", sort=False):
         repeats = of_method["repeat"].nunique()
-        for (calibration, metric), (*figures, patients) in {
-            **_shares(of_method, confidence),
-            **_errors(of_method, resamples, confidence, seed),
-        }.items():
+        scores = _shares(of_method, confidence)
+        scores |= _errors(of_method, resamples, confidence, seed)
+        for (calibration, metric), (*figures, patients) in scores.items():
             rows.append((method, calibration, metric, *figures, patients, repeats))
     return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"calibration": "str", "value": "float64", "low": "float64", "high": "float64"}
@@ -109,7 +109,7 @@ def _calibrated(known: pd.DataFrame, asked: Floats) -> dict[str, Floats]:
     }
 
 
-def _shares(judged: pd.DataFrame, confidence: float) -> dict[tuple[None, str], Figures]:
+def _shares(judged: pd.DataFrame, confidence: float) -> Scores:
     tumoral, referred = judged["label"] == 1, judged["referral"] == 1
     undecided = judged["advice"] == "look again"
     right = {"sensitivity": referred & tumoral, "specificity": ~referred & ~tumoral}
@@ -122,7 +122,7 @@ def _shares(judged: pd.DataFrame, confidence: float) -> dict[tuple[None, str], F
         # A patient who is decided on is advised as the referral says.
         **{f"decided_{name}": (right[name], of_class[name] & ~undecided) for name in right},
     }
-    shares: dict[tuple[None, str], Figures] = {}
+    shares: Scores = {}
     decided = []
     for metric, (found, of) in counted.items():
         share = found[of].mean()
@@ -138,9 +138,7 @@ def _shares(judged: pd.DataFrame, confidence: float) -> dict[tuple[None, str], F
     return shares
 
 
-def _errors(
-    judged: pd.DataFrame, resamples: int, confidence: float, seed: int
-) -> dict[tuple[str, str], Figures]:
+def _errors(judged: pd.DataFrame, resamples: int, confidence: float, seed: int) -> Scores:
     patients = judged.drop_duplicates("patient_id").set_index("patient_id").sort_index()
     label = judged["label"].to_numpy(dtype=np.int64)
     drawn = resample_persons(
@@ -153,7 +151,7 @@ def _errors(
     weights = np.vstack([np.ones((1, len(patients))), drawn])
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     chosen = judged.drop_duplicates(["repeat", "fold"])["kept"]
-    errors: dict[tuple[str, str], Figures] = {}
+    errors: Scores = {}
     for name in CALIBRATIONS:
         given = judged["probability" if name == "none" else name].to_numpy()
         found = {"log_loss": log_losses(label, given), "brier": (given - label) ** 2}

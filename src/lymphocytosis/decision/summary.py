@@ -9,6 +9,7 @@ from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.evidence import OF_DECISIONS, OF_PROBABILITIES
 from lymphocytosis.decision.leaks import CERTAIN, ERROR_RATE, ROW_ORDER, SAME
 from lymphocytosis.decision.referral import CALIBRATIONS, say_limits
+from lymphocytosis.decision.results import CLASSES
 from lymphocytosis.parameters import EnsembleParameters
 
 _TWO_SOURCES = (
@@ -218,7 +219,7 @@ def describe_referral(referral_evaluation: pd.DataFrame, ensemble: EnsembleParam
     records = referral_evaluation.fillna({"calibration": ""}).to_dict(orient="records")
     found = {(r["method"], r["calibration"], r["metric"]): r for r in records}
     methods = list(dict.fromkeys(r["method"] for r in records))
-    counts = (found[methods[0], "", f"coverage_{c}"]["patients"] for c in ("reactive", "tumoral"))
+    reactive, tumoral = (found[methods[0], "", f"coverage_{c}"]["patients"] for c in CLASSES)
     lines = [
         "Advice on a new patient: refer, do not refer, or look again, where the referral and the "
         "conformal set do not say the same. Calibration, threshold and sets were fitted on the "
@@ -226,7 +227,7 @@ def describe_referral(referral_evaluation: pd.DataFrame, ensemble: EnsembleParam
         f"at least {1 - ensemble.error_rate:.0%} of its patients, and the referral find "
         f"{ensemble.wanted_sensitivity:.0%} of the tumoral ones. Exact intervals.",
         "",
-        *(f"- **{text}**" for text in say_limits(*counts, ensemble.error_rate)),
+        *(f"- **{text}**" for text in say_limits(reactive, tumoral, ensemble.error_rate)),
         "",
     ]
     advice = {

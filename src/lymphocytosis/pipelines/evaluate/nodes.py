@@ -6,6 +6,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from typing import Any
 
 from lymphocytosis.parameters import (
@@ -141,7 +142,7 @@ def predict_by_classifiers(
             "The embeddings were made by another encoder than that of the catalog entry "
             "'autoencoder'. Run embed again."
         )
-    made_with = {
+    made_with: dict[Hashable | None, Any] = {
         "encoder": made_by if evaluation.pretraining == "once" else "pretrained in each fold",
         "views": views,
         "mil": mil.model_dump(mode="json"),
