@@ -40,7 +40,7 @@ class TestCurves:
 
 
 class TestCalibration:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def drawn(self):
         """A function that draws the figure, the kept calibration given; returns its panels."""
         rng = np.random.default_rng(0)
@@ -85,7 +85,7 @@ class TestCalibration:
             k = round(share * 10)
             middle = (k + 1.96**2 / 2) / (10 + 1.96**2)
             half = 1.96 / (10 + 1.96**2) * np.sqrt(k * (10 - k) / 10 + 1.96**2 / 4)
-            assert left == right == x
+            assert left == right == pytest.approx(x)
             assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-4)
 
     @pytest.mark.parametrize("kept", ["platt", "beta"])

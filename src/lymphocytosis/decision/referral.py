@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -300,25 +301,20 @@ def fit_calibration(
         Slopes, then the intercept: of Platt's map, 1 / (1 + exp(-a logit(p) - c)), a and c; of the
         beta map, 1 / (1 + exp(-a ln p + b ln(1 - p) - c)), a, b and c.
     """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
     if calibration == "none":
         return ()
     inputs = np.column_stack([_inputs(calibration, probability), np.ones(len(label))])
     tumoral, reactive = label.sum(), (1 - label).sum()
     target = np.where(label == 1, (tumoral + 1) / (tumoral + 2), 1 / (reactive + 2))
-
-    def loss(coefficients: Floats) -> tuple[float, Floats]:
-        logit = inputs @ coefficients
-        error = expit(logit) - target
-        return (np.logaddexp(0, logit) - target * logit).mean(), inputs.T @ error / len(label)
-
-    start = np.append(np.ones(inputs.shape[1] - 1), 0.0)
-    bounds = [(0, None)] * len(start[:-1]) + [(None, None)]
-    options = {"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9}
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return tuple(found.x.tolist())
+    best, least = np.empty(0), np.inf
+    # The best with some slopes at 0 and the others above it.
+    for free in product([True, False], repeat=inputs.shape[1] - 1):
+        columns = [*free, True]
+        coefficients = np.zeros(len(columns))
+        coefficients[columns], loss = _most_likely(inputs[:, columns], target)
+        if loss < least and (coefficients[:-1] >= 0).all():
+            best, least = coefficients, loss
+    return tuple(best.tolist())
 
 
 def calibrate(
@@ -356,6 +352,29 @@ def log_losses(label: Labels, probability: Floats) -> Floats:
     """
     true = np.where(label == 1, probability, 1 - probability)
     return -np.log(np.maximum(true, _LEAST))
+
+
+def _most_likely(inputs: Floats, target: Floats) -> tuple[Floats, float]:
+    """The logistic regression's coefficients and loss, by Newton's method."""
+    from scipy.special import expit
+
+    def loss_at(coefficients: Floats) -> float:
+        logit = inputs @ coefficients
+        return float((np.logaddexp(0, logit) - target * logit).sum())
+
+    coefficients = np.zeros(inputs.shape[1])
+    loss = loss_at(coefficients)
+    for _ in range(100):
+        probability = expit(inputs @ coefficients)
+        curvature = (inputs.T * (probability * (1 - probability))) @ inputs
+        # Of the shortest length where all probabilities are the same.
+        step = np.linalg.lstsq(curvature, inputs.T @ (target - probability))[0]
+        while (new := loss_at(coefficients + step)) > loss and np.abs(step).max() > 1e-12:
+            step /= 2
+        if np.abs(step).max() <= 1e-10 or new > loss:
+            break
+        coefficients, loss = coefficients + step, new
+    return coefficients, loss
 
 
 def _inputs(calibration: Calibration, probability: Floats) -> Floats:
