@@ -157,6 +157,7 @@ class TestTypes:
             str: [5, True, None, ["x"]],
             date: [5, 5.0, True, None, ["2021-03-01"]],
             tuple: ["original", 5, None, True],
+            type(None): [5, True, 5.5, ["x"], ""],  # a path that may be left out
         }[kind]
         if at[:2] == ("clinical", "labels"):  # one word may stand alone, and be a number
             wrong = [True, None, 5.5, [True], [["x"]], []]

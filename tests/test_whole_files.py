@@ -44,6 +44,15 @@ class TestAppearingWhole:
             raise ValueError
         assert list(tmp_path.iterdir()) == []
 
+    def test_an_earlier_folder_is_replaced_with_all_that_it_held(self, tmp_path):
+        path = tmp_path / "folder"
+        for name in ("old", "new"):
+            with appearing_whole(path) as temporary:
+                temporary.mkdir()
+                (temporary / name).touch()
+        assert [file.name for file in path.iterdir()] == ["new"]
+        assert list(tmp_path.iterdir()) == [path]
+
     def test_an_earlier_file_is_replaced(self, tmp_path):
         path = tmp_path / "file.bin"
         path.write_bytes(b"a longer earlier content")
@@ -57,11 +66,12 @@ def test_parts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     kept = [tmp_path / "a.pt", tmp_path / "deep/a.part", tmp_path / "deep/.hidden"]
     for path in [*kept, tmp_path / "deep/.a.pt.123.part"]:
         path.touch()
+    (tmp_path / "deep/.store.9.earlier.part").mkdir()
     (tmp_path / "deep/.store.9.part").mkdir()
     (tmp_path / "deep/.store.9.part/pixels.npy").touch()
     remove_parts(tmp_path)
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
-    assert not (tmp_path / "deep/.store.9.part").exists()
+    assert not list(tmp_path.glob("deep/.store*"))
 
 
 class TestNaming:

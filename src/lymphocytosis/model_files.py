@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
@@ -17,13 +18,16 @@ MISFITS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 MOST_BYTES = 8 * 1024**3
 
 
-def read_model_file(path: Path, old_form: bool = False) -> dict[str, Any]:
+def read_model_file(
+    path: Path, old_form: bool = False, content: bytes | None = None
+) -> dict[str, Any]:
     """Read tensors and plain values onto the CPU; no code of the file is run.
 
     Args:
         path: a file that torch saved.
         old_form: accept torch's format from before 1.6 too, as published weights use it. It has no
             checksums, so damage to its values can't be seen.
+        content: the file's bytes, where they have been read before.
 
     Returns:
         What was saved.
@@ -31,16 +35,17 @@ def read_model_file(path: Path, old_form: bool = False) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged, too large, or holds more than tensors and plain values.
     """
-    if path.stat().st_size > MOST_BYTES:
+    size = path.stat().st_size if content is None else len(content)
+    if size > MOST_BYTES:
         raise UserError(f"{path} has more than {MOST_BYTES} bytes: no model of this project.")
     try:
-        # Torch itself distinguishes the two formats by the first bytes.
-        with path.open("rb") as file:
-            is_archive = file.read(4) == b"PK\x03\x04"
-        if is_archive or not old_form:
-            _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        for name, tensor in _tensors(content):
+        with path.open("rb") if content is None else BytesIO(content) as file:
+            # Torch itself distinguishes the two formats by the first bytes.
+            if file.read(4) == b"PK\x03\x04" or not old_form:
+                _check_archive(file, size)
+            file.seek(0)
+            model = torch.load(file, map_location="cpu", weights_only=True)
+        for name, tensor in _tensors(model):
             _check_stored(name, tensor)
     except PermissionError:
         raise  # that file is not damaged
@@ -50,9 +55,9 @@ def read_model_file(path: Path, old_form: bool = False) -> dict[str, Any]:
             f"{path} can't be loaded as a model: it is damaged, or holds more than tensors and "
             f"plain values, which is refused. ({brief(error)})"
         ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a model's state dict.")
-    return content
+    if not isinstance(model, dict):
+        raise UserError(f"{path} holds a {type(model).__name__}, not a model's state dict.")
+    return model
 
 
 def not_finite(content: Any) -> str | None:
@@ -111,17 +116,17 @@ def write_model_file(content: dict[str, Any], path: Path) -> None:
         torch.save(_one_of_each_text(content), file)
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(file: IO[bytes], size: int) -> None:
     """Refuse an archive that torch did not write in this form, or that has changed since.
 
     Torch checks no checksums, and would inflate a compressed entry to whatever size it claims.
     """
-    with ZipFile(path) as archive:
+    with ZipFile(file) as archive:
         entries = archive.infolist()
         if packed := [entry.filename for entry in entries if entry.compress_type != ZIP_STORED]:
             raise BadZipFile(f"its entry {packed[0]} is compressed")
         # Otherwise entries could share their bytes.
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        if sum(entry.file_size for entry in entries) > size:
             raise BadZipFile("its entries claim more bytes than the file has")
         # Read piece by piece, at about 2 GB a second.
         if damaged := archive.testzip():

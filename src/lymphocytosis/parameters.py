@@ -418,6 +418,9 @@ class Parameters(_Block):
     cohort_dir: str = Field(min_length=1)
     workspace: str = Field(min_length=1)
     runs_dir: str = Field(min_length=1)
+    bundle: str | None = Field(min_length=1)
+    signing_key: str | None = Field(min_length=1)
+    trusted_key: str | None = Field(min_length=1)
     seed: int = Field(ge=0, le=2**31 - 1)
     clinical: ClinicalParameters
     image: ImageParameters

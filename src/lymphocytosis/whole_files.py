@@ -14,18 +14,21 @@ def appearing_whole(path: Path) -> Iterator[Path]:
     """Let the body write to a temporary name; give the real name only once the body has ended.
 
     Args:
-        path: the file or folder to appear; its parents are made.
+        path: the file or folder to appear; its parents are made, and an earlier one is replaced.
 
     Yields:
         The temporary path beside it, where nothing exists yet.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
+    earlier = temporary.with_suffix(".earlier.part")
     try:
         with naming(path):
             yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
             _to_disk(file)
+        if path.is_dir():  # the system replaces no folder that holds something
+            path.replace(earlier)
         temporary.replace(path)
         _to_disk(path.parent)
     finally:
@@ -33,6 +36,8 @@ def appearing_whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+    if earlier.is_dir():
+        shutil.rmtree(earlier)
 
 
 def temporary_name(path: Path) -> Path:

@@ -10,9 +10,10 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import AbstractDataset, DataCatalog, DatasetError, MemoryDataset, Version
 from kedro.pipeline import Pipeline, node
 
+from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.datasets.whole import TextDataset
 from lymphocytosis.errors import UserError, causes
-from lymphocytosis.hooks.inputs import check_inputs
+from lymphocytosis.hooks.inputs import check_bundle, check_inputs
 from lymphocytosis.hooks.options import requested
 from lymphocytosis.hooks.project import ProjectHooks
 from lymphocytosis.pipeline_registry import register_pipelines
@@ -99,6 +100,9 @@ def run(in_memory):
             if "holds no evaluation" in told:
                 there.add("evaluated_runs")
                 return go(there, names, chosen, most)
+            if "There is no bundle" in told:
+                there.add("bundle")
+                return go(there, names, chosen, most)
             command = re.search(r"kedro run(?: --pipelines=(\S+))?(?: --nodes=(\S+))?$", told)
             assert command, told
             assert most, f"what was advised is refused: {told}"
@@ -125,13 +129,53 @@ class TestAdvice:
     @pytest.mark.parametrize("saved", [True, False])
     def test_the_advice_for_some_nodes_lets_the_run_finish(self, run, in_memory, option, saved):
         everything = ALL.datasets() - in_memory if saved else set()
-        for name in ("__default__", "bag_images", "evaluate", "choose"):
+        for name in ("__default__", "bag_images", "evaluate", "choose", "bundle"):
             for one in REGISTERED[name].nodes:
                 run(set(everything), [name], {option: [one.name]})
 
     def test_the_advice_for_a_tag_lets_the_run_finish(self, run):
         # Some nodes more, and what is not saved yet.
         assert run(set(), None, {"tags": ["gpu"]}) == 2
+
+
+class TestWhatCanBeSpared:
+    EVALUATED = ("classifier_predictions", "evaluation", "evaluation_summary")
+
+    def catalog(self, tmp_path, pipeline):
+        texts = {entry: TextDataset(filepath=str(tmp_path / entry)) for entry in self.EVALUATED}
+        others = {e: MemoryDataset("x") for e in pipeline.inputs() - texts.keys()}
+        return DataCatalog({**others, **texts})
+
+    def test_a_bundle_takes_what_evaluation_there_is(self, tmp_path, caplog):
+        pipeline = REGISTERED["bundle"]
+        catalog = self.catalog(tmp_path, pipeline)
+        catalog.save("evaluation_summary", "good")
+        check_inputs(RUN, pipeline, catalog)
+        assert [catalog.load(entry) for entry in self.EVALUATED] == [None, None, "good"]
+        assert not caplog.records
+
+    def test_nothing_else_can_do_without(self, tmp_path):
+        reads = Pipeline([node(len, "evaluation", "made", name="reads", namespace="choose")])
+        for pipeline in (reads, reads + REGISTERED["bundle"]):
+            catalog = self.catalog(tmp_path, pipeline)
+            bootstrap_project(PROJECT)
+            with pytest.raises(click.ClickException, match=r"Nothing has been saved .*evaluation"):
+                check_inputs(RUN, pipeline, catalog)
+
+
+class TestBundle:
+    def test_one_that_is_missing_is_asked_for_by_its_path(self, tmp_path):
+        catalog = DataCatalog({"bundle": BundleDataset(filepath=str(tmp_path / "none"))})
+        reads = Pipeline([node(len, "bundle", "made", name="reads")])
+        with pytest.raises(click.ClickException, match=r"no bundle .*none\. .*--params=bundle="):
+            check_inputs(RUN, reads, catalog)
+
+    def test_a_place_that_can_not_take_one_is_refused_before_any_work(self, tmp_path):
+        (tmp_path / "thesis.txt").touch()
+        catalog = DataCatalog({"bundle": BundleDataset(filepath=str(tmp_path))})
+        with pytest.raises(UserError, match="something else"):
+            check_bundle(REGISTERED["bundle"], catalog)
+        check_bundle(REGISTERED["embed"], catalog)
 
 
 class TestVersions:

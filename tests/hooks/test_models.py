@@ -97,6 +97,15 @@ def test_what_a_model_does_not_record_is_not_compared(check, records):
     check("large_classifiers", {}, records or {})
 
 
+def test_models_for_pictures_only_are_that_in_a_run_of_both(check):
+    mil = Parameters(**ASKED).model_dump(mode="json")["mil"] | {"inputs": "pictures"}
+    check("large_pictures_only_classifiers", {}, {"mil": mil})
+    with pytest.raises(UserError, match=r"mil\.inputs"):
+        check("large_classifiers", {}, {"mil": mil})
+    with pytest.raises(UserError, match=r"mil\.epochs is 3 .*kedro run --pipelines=bundle"):
+        check("large_pictures_only_classifiers", {"mil.epochs": 3}, {"mil": mil})
+
+
 def test_where_each_fold_trains_an_encoder_its_parameters_are_the_runs(check):
     changes = {"evaluation.pretraining": "each_fold", "encoder.name": "resnet18"}
     check("autoencoder", changes, used_by="evaluate")

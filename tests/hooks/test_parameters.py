@@ -89,7 +89,7 @@ class TestWithoutEffect:
             ("classify", {"mil": {"epochs": 1}, "seed": 1}, []),
             ("ingest", {"mil": {"scheduler": {"patience": 1}}}, ["mil.scheduler.patience"]),
             ("ingest", {"seed": 1}, ["seed"]),
-            ("ingest", {"cohort_dir": "a", "workspace": "b", "runs_dir": "c"}, []),
+            ("ingest", {"cohort_dir": "a", "workspace": "b", "runs_dir": "c", "bundle": "d"}, []),
         ],
     )
     def test_is_what_no_node_reads(self, pipeline, given, idle):

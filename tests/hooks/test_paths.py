@@ -18,7 +18,7 @@ from lymphocytosis.datasets.picture_folder import PictureFolderDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.datasets.whole import JSONDataset, ParquetDataset
 from lymphocytosis.errors import UserError
-from lymphocytosis.hooks.paths import absolute_path, make_paths_absolute
+from lymphocytosis.hooks.paths import PATHS, absolute_path, make_paths_absolute
 from lymphocytosis.model_files import read_model_file, write_model_file
 
 PROJECT = Path(__file__).parents[2]
@@ -51,9 +51,11 @@ def test_paths_are_taken_from_the_project_wherever_the_run_is_started(
     context, monkeypatch, tmp_path, given, meant
 ):
     monkeypatch.chdir(tmp_path)
-    made = context(cohort_dir=given, workspace=given, runs_dir=given)
-    assert {made.params[name] for name in ("cohort_dir", "workspace", "runs_dir")} == {str(meant)}
+    made = context(**dict.fromkeys(PATHS, given))
+    assert {made.params[name] for name in PATHS} == {str(meant)}
     catalog = made.catalog
+    bundle = catalog.get("bundle")
+    assert {str(bundle._folder), bundle._signing_key, bundle._trusted_key} == {str(meant)}
     assert catalog.get("cohort_pictures")._describe()["filepath"] == str(meant)
     assert catalog.get("evaluated_runs")._describe()["path"] == str(meant)
     assert str(catalog.get("cells")._filepath) == f"{meant}/02_intermediate/cells.parquet"
@@ -72,14 +74,24 @@ def test_so_is_a_file_of_weights(context, given, meant):
     assert context(encoder={"weights": given}).params["encoder"].weights == meant
 
 
+def test_a_bundle_is_in_the_workspace_and_no_key_is_given_unless_told(context):
+    made = context(workspace="ward")
+    assert made.params["bundle"] == str(PROJECT / "ward/06_models/bundle")
+    bundle = made.catalog.get("bundle")
+    assert str(bundle._folder) == made.params["bundle"]
+    assert bundle._signing_key is bundle._trusted_key is None
+
+
 def test_a_workspace_in_the_users_parameters_is_the_catalogs_too(tmp_path):
     (tmp_path / "local").mkdir()
     (tmp_path / "base").symlink_to(PROJECT / "conf/base")
     (tmp_path / "local/parameters.yml").write_text("workspace: /data/mine\n")
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT, conf_source=str(tmp_path)) as session:
-        cells = session.load_context().catalog.get("cells")
+        catalog = session.load_context().catalog
+    cells = catalog.get("cells")
     assert str(cells._filepath) == "/data/mine/02_intermediate/cells.parquet"
+    assert str(catalog.get("bundle")._folder) == "/data/mine/06_models/bundle"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -71,27 +73,30 @@ def fastest_embed(
     plain = of_one_shape(model, len(example))
     if compute.embed_backend == "torch" or compute.precision != "32-true":
         return plain
-    try:
-        fast = _onnx(graph or export_onnx(embedder, example))
-        few = example[:_COMPARED]
-        far = max(_distance(*pair) for pair in zip(fast(few), model(few), strict=True))
-    except Exception as error:
-        # The exporter may fail for any model, and packages may be missing; torch always works.
-        logger.warning(
-            "ONNX Runtime can't run this encoder (%s); torch runs it, more slowly. "
-            "Set compute.embed_backend to torch to skip this attempt.",
-            brief(error),
-        )
-        return plain
-    if not far <= TOLERANCE:
-        logger.warning(
-            "ONNX Runtime gives other features than torch (by %.1e of the largest; the limit is "
-            "%.0e); torch runs the encoder.",
-            far,
-            TOLERANCE,
-        )
-        return plain
-    return fast
+    found = _by_onnx(model, example[:_COMPARED], lambda: graph or export_onnx(embedder, example))
+    return found[0] if found else plain
+
+
+@torch.inference_mode()
+def portable_graph(embedder: Embedder, side: int, compute: ComputeParameters) -> bytes | None:
+    """Export the embedder for machines that shall not need to, and try the result.
+
+    Args:
+        embedder: in eval mode, on the CPU.
+        side: S, of the pictures in pixels.
+        compute: the block `compute` of the parameters.
+
+    Returns:
+        What `export_onnx` returns; None where torch is to run the embedder on a CPU, or, with a
+        warning, where ONNX Runtime can't.
+    """
+    if compute.embed_backend == "torch" or compute.precision != "32-true":
+        return None
+    drawn = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    example = torch.from_numpy(drawn)
+    model = _FromPixels(embedder).eval()
+    found = _by_onnx(model, example, lambda: export_onnx(embedder, example))
+    return found[1] if found else None
 
 
 def of_one_shape(embed: Embed, size: int) -> Embed:
@@ -131,7 +136,7 @@ def export_onnx(embedder: Embedder, example: Tensor) -> bytes:
         example: (B, S, S, 3) uint8.
 
     Returns:
-        The model, for batches of any size.
+        The model, for batches of any size, without the exporter's notes.
 
     Raises:
         Exception: of many kinds, if the export fails.
@@ -148,8 +153,45 @@ def export_onnx(embedder: Embedder, example: Tensor) -> bytes:
         )
     if program is None:
         raise RuntimeError("the exporter gave no model")
-    content: bytes = program.model_proto.SerializeToString()
+    model = program.model_proto
+    _remove_notes(model)
+    content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _remove_notes(message: Any) -> None:
+    """Remove the exporter's notes from a message of ONNX; they hold paths of this machine."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                _remove_notes(inner)
+
+
+def _by_onnx(model: Embed, few: Tensor, export: Callable[[], bytes]) -> tuple[Embed, bytes] | None:
+    """Run an exported model and keep the graph, if it gives the same features as torch."""
+    try:
+        graph = export()
+        fast = _onnx(graph)
+        far = max(_distance(*pair) for pair in zip(fast(few), model(few), strict=True))
+    except Exception as error:
+        # The exporter may fail for any model, and packages may be missing; torch always works.
+        logger.warning(
+            "ONNX Runtime can't run this encoder (%s); torch runs it, more slowly. "
+            "Set compute.embed_backend to torch to skip this attempt.",
+            brief(error),
+        )
+        return None
+    if not far <= TOLERANCE:
+        logger.warning(
+            "ONNX Runtime gives other features than torch (by %.1e of the largest; the limit is "
+            "%.0e); torch runs the encoder.",
+            far,
+            TOLERANCE,
+        )
+        return None
+    return fast, graph
 
 
 def _onnx(graph: bytes) -> Embed:

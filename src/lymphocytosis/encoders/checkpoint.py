@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,6 +82,35 @@ def pack(
         "seed": seed,
     }
     return {"kind": KINDS[embedder], "parameters": parameters, "state_dict": state}
+
+
+def without_training(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only training needs: a decoder, and the path of initial weights.
+
+    Args:
+        checkpoint: what `pack` returned.
+
+    Returns:
+        A model with the same embeddings, to the bit, and another fingerprint if it was changed. Of
+        a file of initial weights, the name remains.
+
+    Raises:
+        UserError: the values are no pretrained model's.
+    """
+    kind, state = _kind_of(checkpoint), checkpoint["state_dict"]
+    try:
+        encoder = dict(checkpoint["parameters"]["encoder"])
+        encoder["weights"] = Path(encoder["weights"]).name
+        if kind == KINDS[AutoEncoder]:
+            kind = KINDS[PooledEncoder]
+            kept = {name: v for name, v in state.items() if not name.startswith("decoder.")}
+            # A 1x1 convolution as a linear layer; pictures are used as they are.
+            narrow = {"narrow.weight": state["narrow.weight"].flatten(1)}
+            state = kept | narrow | {"mean": torch.zeros(3, 1, 1), "std": torch.ones(3, 1, 1)}
+    except MISFITS as error:
+        raise _misfit(error) from error
+    parameters = {**checkpoint["parameters"], "encoder": encoder}
+    return {"kind": kind, "parameters": parameters, "state_dict": state}
 
 
 def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:

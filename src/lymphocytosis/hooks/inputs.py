@@ -1,19 +1,30 @@
 """Checks before any work: are the inputs, the encoder, its weights and the device there?"""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
+from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.errors import some
 from lymphocytosis.hooks.options import requested
 from lymphocytosis.hooks.refusals import refusal
 from lymphocytosis.parameters import Parameters
 
+# What a pipeline makes use of if it is there: its nodes get None for what is not.
+_SPARED = {
+    "bundle": {
+        "classifier_predictions", "evaluation", "evaluation_summary", "referral_evaluation",
+    }
+}  # fmt: skip
+
 
 def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Refuse a run that lacks an input.
+    """Refuse a run that lacks an input; its nodes get None for those that they can spare.
 
     Args:
         run_params: Kedro's.
@@ -29,6 +40,12 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
     entries = dict.fromkeys(entry for node in pipeline.nodes for entry in node.inputs)
     free = pipeline.inputs()
     lacking = [entry for entry in entries if entry in free and not catalog.exists(entry)]
+    for entry in list(lacking):
+        users = [node.namespace or "" for node in pipeline.nodes if entry in node.inputs]
+        if all(entry in _SPARED.get(user, ()) for user in users):
+            with _quiet("kedro.io.data_catalog"):  # it warns of what is replaced
+                catalog[entry] = MemoryDataset(None)
+            lacking.remove(entry)
     in_memory = [entry for entry in lacking if isinstance(catalog.get(entry), MemoryDataset)]
     if in_memory:
         names = run_params["pipeline_names"]
@@ -52,6 +69,12 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
                 f"{catalog.load('params:runs_dir')} holds no evaluation. Run evaluate in several "
                 "workspaces below one folder, and name the folder by --params=runs_dir=..."
             )
+        if entry == "bundle":
+            raise refusal(
+                f"There is no bundle {catalog[entry]._describe()['filepath']}. Give its folder "
+                "by --params=bundle=..., or make one from a trained workspace: "
+                "kedro run --pipelines=bundle"
+            )
         if entry not in made_by:
             catalog.load(entry)  # a user's own file: its dataset says what is missing
     if saved := [entry for entry in lacking if entry in made_by]:
@@ -66,6 +89,25 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
             f"Nothing has been saved yet as {', '.join(saved)}. Make it first, in the same "
             f"workspace: kedro run --pipelines={','.join(n for n in pipelines if n in makers)}"
         )
+
+
+def check_bundle(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Refuse a run that could not save its bundle."""
+    if "bundle" in pipeline.all_outputs():
+        bundle = catalog["bundle"]
+        if isinstance(bundle, BundleDataset):
+            bundle.check()
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _with_makers(

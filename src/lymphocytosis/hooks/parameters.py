@@ -8,7 +8,7 @@ from kedro.framework.context import KedroContext
 from kedro.pipeline import Pipeline
 
 from lymphocytosis.errors import UserError
-from lymphocytosis.hooks.paths import FOLDERS, make_paths_absolute
+from lymphocytosis.hooks.paths import PATHS, make_paths_absolute
 from lymphocytosis.hooks.refusals import refusal
 from lymphocytosis.parameters import Parameters, check_parameters
 
@@ -33,7 +33,7 @@ def read_parameters(context: KedroContext) -> Parameters:
         parameters = check_parameters(raw)
     except UserError as error:
         raise refusal(str(error)) from error
-    loader.runtime_params = {**(loader.runtime_params or {}), **{k: raw[k] for k in FOLDERS}}
+    loader.runtime_params = {**(loader.runtime_params or {}), **{k: raw[k] for k in PATHS}}
     # So that Kedro does not read and resolve every file again.
     loader["parameters"] = raw
     loader["catalog"] = _read(loader, "catalog")
@@ -41,7 +41,7 @@ def read_parameters(context: KedroContext) -> Parameters:
 
 
 def without_effect(given: dict[str, Any], pipeline: Pipeline) -> list[str]:
-    """Find parameters that no node of a run reads, except folders, which the catalog reads.
+    """Find parameters that no node of a run reads, except paths, which the catalog reads.
 
     Args:
         given: by `--params`.
@@ -51,7 +51,7 @@ def without_effect(given: dict[str, Any], pipeline: Pipeline) -> list[str]:
         Their names, such as `mil.epochs`.
     """
     read = {entry.removeprefix("params:") for entry in pipeline.inputs()}
-    return [name for key in given.keys() - read - set(FOLDERS) for name in _names(key, given[key])]
+    return [name for key in given.keys() - read - set(PATHS) for name in _names(key, given[key])]
 
 
 def _names(key: str, value: Any) -> list[str]:

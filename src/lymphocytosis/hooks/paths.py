@@ -7,7 +7,7 @@ from typing import Any
 
 from lymphocytosis.errors import UserError
 
-FOLDERS = ("cohort_dir", "workspace", "runs_dir")
+PATHS = ("cohort_dir", "workspace", "runs_dir", "bundle", "signing_key", "trusted_key")
 
 
 def make_paths_absolute(raw: dict[str, Any], project: Path) -> None:
@@ -20,8 +20,10 @@ def make_paths_absolute(raw: dict[str, Any], project: Path) -> None:
     Raises:
         UserError: a path can't be used; see `absolute_path`.
     """
-    for name in raw.keys() & FOLDERS:
+    for name in raw.keys() & PATHS:
         raw[name] = absolute_path(name, raw[name], project)
+    if raw.get("bundle") is None and isinstance(raw.get("workspace"), str):
+        raw["bundle"] = str(Path(raw["workspace"], "06_models", "bundle"))
     encoder = raw.get("encoder")
     if isinstance(encoder, dict) and _names_a_file(encoder.get("weights")):
         encoder["weights"] = absolute_path("encoder.weights", encoder["weights"], project)

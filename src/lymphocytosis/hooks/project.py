@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
-from lymphocytosis.hooks.inputs import check_encoder, check_inputs
+from lymphocytosis.hooks.inputs import check_bundle, check_encoder, check_inputs
 from lymphocytosis.hooks.models import check_models
 from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters, without_effect
@@ -51,6 +51,7 @@ class ProjectHooks(threading.local):
         whole = pipelines["simulate"] + pipeline if demo else pipeline
         try:
             check_inputs(run_params, whole, catalog)
+            check_bundle(whole, catalog)
             if whole.only_nodes_with_tags("gpu").nodes:
                 check_encoder(whole, self.parameters)
         except (UserError, DatasetError) as error:

@@ -1,5 +1,6 @@
 """The views of a picture that are embedded (paper, section 2.1.2)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -27,3 +28,15 @@ def view_of(pixels: npt.NDArray[Any], view: View) -> npt.NDArray[Any]:
     backwards = slice(None, None, -1)
     index = [backwards if axis in _FLIPPED_AXES[view] else slice(None) for axis in range(4)]
     return pixels[tuple(index)]
+
+
+def view_to_compare(views: Sequence[str]) -> str:
+    """Choose the view in which patients are compared with training patients.
+
+    Args:
+        views: the views that are embedded.
+
+    Returns:
+        The original where it is embedded, else the first.
+    """
+    return "original" if "original" in views else views[0]

@@ -62,7 +62,7 @@ def select_size(size: str) -> Pipeline:
                 namespace="embed",
             )
         ],
-        tags=["classify", "ensemble"],
+        tags=["classify", "ensemble", "bundle"],
     )
 
 
