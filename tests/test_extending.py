@@ -51,7 +51,7 @@ with KedroSession.create(project, env="demo", runtime_params=parameters) as sess
     session.run(pipeline_names=["simulate", "__default__", "count_cells"])
 from lymphocytosis.mil.aggregators import AGGREGATORS
 instances, bag = torch.randn(7, 3), torch.tensor([0, 0, 0, 1, 1, 1, 1])
-pooled, _ = AGGREGATORS["root_mean_square"](3)(instances, bag, 2)
+pooled = AGGREGATORS["root_mean_square"](3)(instances, bag, 2)
 expected = torch.stack([instances[bag == b].pow(2).mean(0).sqrt() for b in (0, 1)])
 torch.testing.assert_close(pooled, expected, rtol=1e-3, atol=1e-3)
 """

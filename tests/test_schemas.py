@@ -80,13 +80,13 @@ def good_tables():
                 "split": [1, 1],
             }
         ),
-        "cell_weights": pd.DataFrame(
+        "cell_contributions": pd.DataFrame(
             {
                 "patient_id": ["P1", "P1"],
                 "image_id": ["a.jpg", "b.jpg"],
                 "split": [1, 1],
                 "view": ["original", "original"],
-                "weight": [0.0, 1.0],
+                "contribution": [-3.5, 1.0],
             }
         ),
         "evaluation_folds": pd.DataFrame(
@@ -254,7 +254,8 @@ BAD_VALUES = [
     ("referral_evaluation", "value", -0.1),
     ("referral_evaluation", "high", float("inf")),
     ("referral_evaluation", "patients", -1),
-    ("cell_weights", "weight", 1.1),
+    ("cell_contributions", "contribution", float("nan")),
+    ("cell_contributions", "contribution", float("inf")),
     ("evaluation_folds", "fold", 0),
     ("control_predictions", "threshold", -0.1),
     ("control_tests", "p", 1.5),

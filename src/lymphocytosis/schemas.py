@@ -116,13 +116,13 @@ predictions = _table(
     unique=["patient_id", "split", "view"],
 )
 
-cell_weights = _table(
+cell_contributions = _table(
     {
         "patient_id": _id,
         "image_id": _id,
         "split": _split,
         "view": pa.Column(str, pa.Check.isin(["original", "horizontal", "vertical"])),
-        "weight": pa.Column(float, _share),
+        "contribution": pa.Column(float, _finite),
     },
     unique=["patient_id", "image_id", "split", "view"],
 )

@@ -174,13 +174,11 @@ class TestSuite:
     def test_rebuilt_models_predict_as_the_history_says(self, suite, splits):
         patients, bags, content, history = suite
         asked = {1: VALIDATION, 2: np.arange(4)}
-        table, weights = predict_patients_by_pictures(
+        table, cells = predict_patients_by_pictures(
             content, bags, patients, splits, asked, VIEWS, FABRIC
         )
         assert len(table) == 3 * 8
-        keys = ["patient_id", "split", "view"]
-        np.testing.assert_allclose(weights.groupby(keys)["weight"].sum(), 1, rtol=1e-6)
-        of_first = weights[weights["patient_id"] == patients["patient_id"][0]]
+        of_first = cells[cells["patient_id"] == patients["patient_id"][0]]
         assert set(of_first["image_id"]) == set(bags.image_id[bags.rows[0]])
         label = patients.set_index("patient_id")["label"].loc[table["patient_id"]].to_numpy()
         right = (table["probability"] >= 0.5).to_numpy() == (label == 1)
@@ -207,15 +205,40 @@ class TestSuite:
         assert by_view["vertical"].equals(by_view_again["original"])
         assert not by_view["vertical"].equals(by_view["original"])
 
+    def test_a_cells_contribution_is_what_the_logit_loses_without_its_picture(self, suite, splits):
+        patients, bags, content, _ = suite
+        number = max(VALIDATION, key=lambda n: len(bags.rows[n]))
+        rows = bags.rows[number]
+        asked = {1: np.array([number]), 2: np.array([], dtype=np.int64)}
+
+        def predict(some):
+            own = [*bags.rows]
+            own[number] = some
+            less = replace(bags, rows=own)
+            table, cells = predict_patients_by_pictures(
+                content, less, patients, splits, asked, VIEWS, FABRIC
+            )
+            probability = table.set_index("view")["probability"]
+            return np.log(probability / (1 - probability)), cells
+
+        whole, cells = predict(rows)
+        assert len(rows) > 1
+        for place, row in enumerate(rows):
+            without, _ = predict(np.delete(rows, place))
+            mine = cells[cells["image_id"] == bags.image_id[row]].set_index("view")
+            pd.testing.assert_series_equal(
+                mine["contribution"], whole - without, check_names=False, atol=1e-5, rtol=1e-3
+            )
+
     def test_nobody_asked_for_gives_an_empty_table(self, suite, splits):
         patients, bags, content, _ = suite
         nobody = np.array([], dtype=np.int64)
-        table, weights = predict_patients_by_pictures(
+        table, cells = predict_patients_by_pictures(
             content, bags, patients, splits, {1: nobody, 2: nobody}, VIEWS, FABRIC
         )
         assert list(table.columns) == ["patient_id", "split", "view", "probability"]
         assert table.empty
-        assert weights.empty
+        assert cells.empty
 
     def test_a_step_of_one_bag_needs_more_than_one_picture(self, suite, splits, mil, bag_images):
         patients, bags, content, _ = suite

@@ -33,16 +33,13 @@ def some_bags(sizes=SIZES, width=WIDTH, seed=0):
 
 
 def assert_pools_like(reference, name, bags, instances, owner):
-    """Every bag's pooled vector and weights are what `reference` makes of this bag alone."""
+    """Every bag's pooled vector is what `reference` makes of this bag alone."""
     aggregator = made(name, instances.shape[1])
-    pooled, weights = aggregator(instances, owner, len(bags))
+    pooled = aggregator(instances, owner, len(bags))
     assert pooled.shape == (len(bags), aggregator.out_width)
     for b, bag in enumerate(bags):
-        expected, shares = reference(aggregator, bag)
-        torch.testing.assert_close(pooled[b], torch.as_tensor(expected), rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(
-            weights[owner == b].double(), torch.as_tensor(shares), rtol=1e-6, atol=1e-7
-        )
+        expected = torch.as_tensor(reference(aggregator, bag))
+        torch.testing.assert_close(pooled[b], expected, rtol=1e-9, atol=1e-9)
 
 
 class TestMeanOfBags:
@@ -86,7 +83,7 @@ class TestSoftmaxOfBags:
 class TestMean:
     def test_it_is_the_mean_of_each_bag(self):
         def reference(_, bag):
-            return sum(bag) / len(bag), np.full(len(bag), 1 / len(bag))
+            return sum(bag) / len(bag)
 
         assert_pools_like(reference, "mean", *some_bags())
 
@@ -97,7 +94,7 @@ class TestMeanAndSpread:
             mean = bag.numpy().mean(axis=0)
             # The least spread is a thousandth: the slope at none at all would be infinite.
             spread = np.hypot(bag.numpy().std(axis=0), 1e-3)
-            return np.concatenate([mean, spread]), np.full(len(bag), 1 / len(bag))
+            return np.concatenate([mean, spread])
 
         assert_pools_like(reference, "mean_and_spread", *some_bags())
 
@@ -105,42 +102,29 @@ class TestMeanAndSpread:
         # Mean of squares less square of mean would lose all digits here.
         instances = torch.full((4, 2), 3000.0)
         instances[:2] += torch.tensor([[0.25], [-0.25]])
-        pooled, _ = AGGREGATORS["mean_and_spread"](2)(instances, torch.tensor([0, 0, 1, 1]), 2)
+        pooled = AGGREGATORS["mean_and_spread"](2)(instances, torch.tensor([0, 0, 1, 1]), 2)
         expected = torch.tensor([[3000.0, 3000, 0.25, 0.25], [3000, 3000, 0, 0]])
         torch.testing.assert_close(pooled, expected, rtol=1e-4, atol=1.1e-3)
 
     def test_a_bag_of_one_cell_has_no_spread_and_a_finite_slope(self):
         instances = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        pooled, _ = AGGREGATORS["mean_and_spread"](3)(instances, torch.tensor([1, 0]), 2)
+        pooled = AGGREGATORS["mean_and_spread"](3)(instances, torch.tensor([1, 0]), 2)
         assert (pooled[:, 3:] <= 1.1e-3).all()
         (slope,) = torch.autograd.grad(pooled[:, 3:].sum(), instances)
         assert torch.equal(slope, torch.zeros(2, 3))
 
 
 class TestMax:
-    @staticmethod
-    def reference(_, bag):
-        pooled, shares = [], np.zeros(len(bag))
-        for feature in bag.T.tolist():
-            owners = [j for j, value in enumerate(feature) if value == max(feature)]
-            pooled.append(max(feature))
-            for j in owners:
-                shares[j] += 1 / len(owners) / bag.shape[1]
-        return torch.tensor(pooled, dtype=bag.dtype), shares
+    def test_it_is_the_greatest_of_each_feature(self):
+        def reference(_, bag):
+            return torch.tensor([max(feature) for feature in bag.T.tolist()], dtype=bag.dtype)
 
-    def test_it_is_the_greatest_of_each_feature_and_its_owners_weigh(self):
-        assert_pools_like(self.reference, "max", *some_bags())
-
-    def test_tied_cells_share_the_feature(self):
-        # As behind a ReLU: many values are the same 0.
-        bags = [bag.clamp(min=0).round() for bag in some_bags()[0]]
-        assert_pools_like(self.reference, "max", bags, torch.cat(bags), some_bags()[2])
+        assert_pools_like(reference, "max", *some_bags())
 
     def test_a_bag_below_zero_does_not_become_zero(self):
         instances = torch.tensor([[-3.0], [-2.0], [-7.0]])
-        pooled, weights = AGGREGATORS["max"](1)(instances, torch.tensor([0, 0, 1]), 2)
+        pooled = AGGREGATORS["max"](1)(instances, torch.tensor([0, 0, 1]), 2)
         assert pooled.tolist() == [[-2], [-7]]
-        assert weights.tolist() == [0, 1, 1]
 
 
 def sigmoid(x):
@@ -153,7 +137,7 @@ class TestAttention:
     @staticmethod
     def pool(bag, scores):
         shares = np.exp(scores) / np.exp(scores).sum()
-        return sum(share * h for share, h in zip(shares, bag, strict=True)), shares
+        return sum(share * h for share, h in zip(shares, bag, strict=True))
 
     def test_it_is_equation_8(self):
         def reference(aggregator, bag):
@@ -189,9 +173,8 @@ class TestAttention:
         with torch.no_grad():
             best = int(aggregator.scores(instances[:3]).argmax())
             aggregator.score.weight.mul_(1e4)
-        pooled, weights = aggregator(instances, owner, len(SIZES))
+        pooled = aggregator(instances, owner, len(SIZES))
         torch.testing.assert_close(pooled[0], instances[best])
-        assert weights[best] == pytest.approx(1)
 
 
 class TestTransformer:
@@ -219,8 +202,8 @@ class TestTransformer:
             normed = norms[0](tokens)
             mixed, _ = attention(normed, normed, normed)
             cells = norms[1](tokens + mixed)
-            pooled, weights = read(state["token"][None], cells, cells)
-        return pooled[0], weights[0]
+            pooled, _ = read(state["token"][None], cells, cells)
+        return pooled[0]
 
     @pytest.mark.parametrize("width", [4, 6, 9])
     def test_it_is_torchs_attention_bag_by_bag(self, width):
@@ -231,11 +214,9 @@ class TestTransformer:
         bags, instances, owner = some_bags()
         aggregator = made("transformer").eval()
         with torch.inference_mode():
-            pooled, weights = aggregator(instances, owner, len(bags))
+            pooled = aggregator(instances, owner, len(bags))
         for b, bag in enumerate(bags):
-            expected, shares = self.reference(aggregator, bag)
-            torch.testing.assert_close(pooled[b], expected)
-            torch.testing.assert_close(weights[owner == b], shares)
+            torch.testing.assert_close(pooled[b], self.reference(aggregator, bag))
 
 
 class TestEveryAggregator:
@@ -245,48 +226,32 @@ class TestEveryAggregator:
         aggregator = made(name)
         order = torch.randperm(len(owner), generator=torch.Generator().manual_seed(1))
         assert owner[order].diff().lt(0).any()
-        pooled, weights = aggregator(instances, owner, len(SIZES))
-        mixed, of_mixed = aggregator(instances[order], owner[order], len(SIZES))
-        torch.testing.assert_close(mixed, pooled)
-        torch.testing.assert_close(of_mixed, weights[order])
+        pooled = aggregator(instances, owner, len(SIZES))
+        torch.testing.assert_close(aggregator(instances[order], owner[order], len(SIZES)), pooled)
 
     @EVERY
     def test_batch_mates_do_not_matter(self, name):
         bags, instances, owner = some_bags()
         aggregator = made(name)
-        pooled, weights = aggregator(instances, owner, len(SIZES))
+        pooled = aggregator(instances, owner, len(SIZES))
         for b, bag in enumerate(bags):
-            alone, of_alone = aggregator(bag, torch.zeros(len(bag), dtype=torch.int64), 1)
+            alone = aggregator(bag, torch.zeros(len(bag), dtype=torch.int64), 1)
             torch.testing.assert_close(alone[0], pooled[b])
-            torch.testing.assert_close(of_alone, weights[owner == b])
 
     @EVERY
-    def test_repeating_every_cell_changes_nothing_but_halves_the_weights(self, name):
+    def test_repeating_every_cell_changes_nothing(self, name):
         _, instances, owner = some_bags()
         aggregator = made(name)
-        pooled, weights = aggregator(instances, owner, len(SIZES))
-        doubled, of_doubled = aggregator(instances.repeat(2, 1), owner.repeat(2), len(SIZES))
+        pooled = aggregator(instances, owner, len(SIZES))
+        doubled = aggregator(instances.repeat(2, 1), owner.repeat(2), len(SIZES))
         torch.testing.assert_close(doubled, pooled)
-        torch.testing.assert_close(of_doubled, weights.repeat(2) / 2)
-
-    @EVERY
-    @settings(max_examples=15, deadline=None)
-    @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 99))
-    def test_weights_are_shares_of_a_bag(self, name, sizes, seed):
-        _, instances, owner = some_bags(sizes, seed=seed)
-        _, weights = made(name, seed=seed).float()(instances.float(), owner, len(sizes))
-        assert weights.shape == owner.shape
-        assert (weights >= 0).all()
-        assert not weights.requires_grad
-        sums = np.bincount(owner, weights.double().numpy())
-        np.testing.assert_allclose(sums, 1, rtol=1e-5)
 
     @EVERY
     def test_gradients_are_finite_and_reach_every_bag_and_layer(self, name):
         _, instances, owner = some_bags()
         instances.requires_grad_()
         aggregator = made(name)
-        pooled, _ = aggregator(instances, owner, len(SIZES))
+        pooled = aggregator(instances, owner, len(SIZES))
         pooled.square().sum().backward()
         assert instances.grad.isfinite().all()
         for parameter in aggregator.parameters():
@@ -301,7 +266,7 @@ class TestEveryAggregator:
         for values in (1e4 * instances.float(), torch.zeros(len(owner), WIDTH)):
             values.requires_grad_()
             aggregator = made(name).float()
-            pooled, _ = aggregator(values, owner, len(SIZES))
+            pooled = aggregator(values, owner, len(SIZES))
             pooled.sum().backward()
             assert values.grad.isfinite().all()
             assert all(p.grad.isfinite().all() for p in aggregator.parameters())
@@ -311,5 +276,5 @@ class TestEveryAggregator:
         _, instances, owner = some_bags([3, 1, 2])
         aggregator = made(name)
         assert torch.autograd.gradcheck(
-            lambda x: aggregator(x, owner, 3)[0], instances.requires_grad_()
+            lambda x: aggregator(x, owner, 3), instances.requires_grad_()
         )

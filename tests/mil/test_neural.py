@@ -212,11 +212,10 @@ class TestAggregatorsInTheClassifier:
         model = build_classifier(settings, 5, seed=1).eval()
         seen = []
         model.head.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, :-2]))
-        output = model(batch)
+        model(batch)
         embedded = model.special_embedding(batch.instances)
-        pooled, weights = AGGREGATORS[aggregator].forward(model.aggregator, embedded, batch.bag, 3)
+        pooled = AGGREGATORS[aggregator].forward(model.aggregator, embedded, batch.bag, 3)
         assert torch.equal(seen[0], pooled)
-        assert torch.equal(output.weights, weights)
 
     @pytest.mark.parametrize("aggregator", list(AGGREGATORS))
     def test_the_seed_makes_the_weights_and_nothing_else_does(self, mil, aggregator):

@@ -14,16 +14,18 @@ from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.mil.prediction import (
     Suite,
+    explain_patient,
+    explain_patients,
     load_suite,
     predict_patient,
     predict_patients,
-    weigh_cells,
 )
 from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.progress import Progress
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 TRAIN, VALIDATION = np.arange(16), np.arange(16, 24)
+VIEWS = ("original", "horizontal", "vertical")
 
 
 def weights_of(content):
@@ -85,51 +87,47 @@ class TestPrediction:
             kept = history[(history["split"] == split) & history["kept"]]
             assert np.mean(by_class) == pytest.approx(kept["validation_balanced_accuracy"].iloc[0])
 
-    def test_every_cell_has_its_share_in_its_patients_prediction(self, suite_of):
+    def test_every_cell_contributes_to_each_of_its_patients_predictions(self, suite_of):
         patients, bags, _, classifiers, _ = suite_of(aggregator="attention")
-        suite = load_suite(classifiers)
-        asked = suite, bags, patients, {1: VALIDATION, 2: np.arange(8)}, FABRIC
-        predictions, cells = predict_patients(*asked), weigh_cells(*asked)
-        assert list(cells.columns) == ["patient_id", "image_id", "split", "view", "weight"]
+        asked = load_suite(classifiers), bags, patients, {1: VALIDATION, 2: np.arange(8)}, FABRIC
+        predictions, cells = predict_patients(*asked), explain_patients(*asked)
+        schemas.cell_contributions.validate(cells)
         keys = ["patient_id", "split", "view"]
-        sums = cells.groupby(keys)["weight"].sum()
-        assert set(sums.index) == set(predictions.set_index(keys).index)
-        np.testing.assert_allclose(sums, 1, rtol=1e-5)
+        sizes = cells.groupby(keys).size()
+        assert set(sizes.index) == set(predictions.set_index(keys).index)
         # A patient's own cells, each once a split and view, whatever order they stand in.
         assert not cells.duplicated([*keys, "image_id"]).any()
         count = patients.set_index("patient_id")["cell_count"]
-        owners = sums.index.get_level_values("patient_id")
-        assert cells.groupby(keys).size().tolist() == count.loc[owners].tolist()
+        assert sizes.tolist() == count.loc[sizes.index.get_level_values("patient_id")].tolist()
         assert predictions.equals(
             predictions.sort_values(["patient_id", "split"], kind="stable", ignore_index=True)
         )
 
-    def test_a_cells_weight_is_the_one_of_its_own_picture(self, cohort, mil):
+    @pytest.mark.parametrize("components", [0, 3])
+    def test_a_contribution_is_that_of_the_cells_own_picture(self, cohort, mil, components):
         patients, table = cohort()
         # Pictures come shuffled, under names that tell their vectors.
         table = table.take(np.random.default_rng(0).permutation(len(table)))
         names = [f"{v[0].as_py():.9f}" for v in table["embedding"]]
         table = table.set_column(1, "image_id", pa.array(names))
         bags = gather_bags(table, patients)
-        splits = pd.DataFrame(
-            {
-                "split": 1,
-                "patient_id": patients["patient_id"],
-                "role": ["train"] * 16 + ["validation"] * 8,
-            }
-        )
-        content, _ = train_suite(
-            bags, patients, splits, mil(aggregator="attention"), 0, FABRIC, Progress(None)
-        )
-        suite = load_suite(content)
-        cells = weigh_cells(suite, bags, patients, {1: VALIDATION}, FABRIC)
-        vectors = {n: v.as_py() for n, v in zip(names, table["embedding"], strict=True)}
-        model = suite.classifiers[1].eval()
-        for _, mine in cells.groupby(["patient_id", "view"]):
+        suite = wide_suite(mil(classifier="logistic", components=components), 5, 3, set(bags.view))
+        cells = explain_patients(suite, bags, patients, {1: VALIDATION, 2: TRAIN}, FABRIC)
+        vectors = dict(zip(names, table["embedding"].to_pylist(), strict=True))
+        number = pd.Index(patients["patient_id"])
+        for (patient, split, _), mine in cells.groupby(["patient_id", "split", "view"]):
             instances = torch.tensor([vectors[name] for name in mine["image_id"]])
-            with torch.no_grad():
-                scores = model.aggregator.scores(model.special_embedding(instances))
-            np.testing.assert_allclose(mine["weight"], scores.softmax(dim=0), rtol=1e-4)
+            if components:
+                instances = (instances - suite.whitening["mean"]) @ suite.whitening["matrix"]
+            model = suite.classifiers[split]
+            scaled = bags.clinical[number.get_loc(patient)] - model.clinical_mean
+            weight = model.weight[0]
+            own = (
+                (instances - model.pooled_mean) @ weight[:-2]
+                + (scaled / model.clinical_scale) @ weight[-2:]
+                + model.bias
+            )
+            np.testing.assert_allclose(mine["contribution"], own / len(mine), rtol=1e-3, atol=1e-3)
 
     def test_nobody_sees_another_split_through_its_batch(self, suite_of):
         patients, bags, _, classifiers, _ = suite_of()
@@ -150,11 +148,11 @@ class TestPrediction:
         patients, bags, _, classifiers, _ = suite_of()
         nobody = np.array([], dtype=np.int64)
         asked = load_suite(classifiers), bags, patients, {1: nobody, 2: nobody}, FABRIC
-        table, weights = predict_patients(*asked), weigh_cells(*asked)
-        assert list(table.columns) == ["patient_id", "split", "view", "probability"]
-        assert list(weights.columns) == ["patient_id", "image_id", "split", "view", "weight"]
+        table, cells = predict_patients(*asked), explain_patients(*asked)
+        schemas.predictions.validate(table)
+        schemas.cell_contributions.validate(cells)
         assert table.empty
-        assert weights.empty
+        assert cells.empty
 
     def test_another_kind_of_model_is_refused(self):
         with pytest.raises(UserError, match="not classifiers"):
@@ -191,8 +189,11 @@ class TestPrediction:
         asked = load_suite(content), bags, patients, {1: np.arange(24)}, FABRIC
         for scale in (1, 1e6):
             bags.instances.mul_(scale)
-            schemas.predictions.validate(predict_patients(*asked))
-            assert (weigh_cells(*asked)["weight"] == 1).all()
+            predictions, cells = predict_patients(*asked), explain_patients(*asked)
+            schemas.predictions.validate(predictions)
+            schemas.cell_contributions.validate(cells)
+            probability = 1 / (1 + np.exp(-cells["contribution"].clip(-700)))
+            np.testing.assert_allclose(predictions["probability"], probability, atol=1e-9)
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
@@ -203,7 +204,7 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-def wide_suite(settings, dim=300, components=40):
+def wide_suite(settings, dim=300, components=40, views=VIEWS):
     """Two classifiers whose every weight is drawn: products so wide that their shape shows."""
     generator = torch.Generator().manual_seed(0)
     whitening = {}
@@ -218,8 +219,7 @@ def wide_suite(settings, dim=300, components=40):
         for value in classifier.state_dict().values():
             if value.is_floating_point():
                 value.copy_(torch.rand(value.shape, generator=generator))
-    views = ("original", "horizontal", "vertical")
-    return Suite(classifiers, whitening, width, views, "encoder", "splits")
+    return Suite(classifiers, whitening, width, tuple(views), "encoder", "splits")
 
 
 EVERY_CLASSIFIER = [("neural", aggregator) for aggregator in AGGREGATORS] + [
@@ -245,15 +245,21 @@ class TestOnePatient:
             bags = gather_bags(table.filter(of_some), some)
             # The second split's classifier is asked about every other patient.
             asked = {1: np.arange(len(some)), 2: np.flatnonzero(np.array(chosen) % 2 == 0)}
-            return predict_patients(suite, bags, some, asked, FABRIC), bags
+            asked = suite, bags, some, asked, FABRIC
+            return predict_patients(*asked), explain_patients(*asked), bags
 
-        together, _ = predict(range(12))
-        backwards, _ = predict(range(11, -1, -1))
+        together, cells, _ = predict(range(12))
+        backwards, cells_backwards, _ = predict(range(11, -1, -1))
         assert backwards.equals(together)
+        assert cells_backwards.equals(cells)
         for number in range(12):
-            alone, bags = predict([number])
-            expected = together[together["patient_id"] == patients["patient_id"][number]]
-            assert alone.equals(expected.reset_index(drop=True))
+            alone, own_cells, bags = predict([number])
+            for found, among in ((alone, together), (own_cells, cells)):
+                mine = among["patient_id"] == patients["patient_id"][number]
+                assert found.equals(among[mine].reset_index(drop=True))
             probability, logits = predict_patient(suite, bags.instances, bags.clinical[0], FABRIC)
             assert probability.ravel().tolist()[: len(alone)] == alone["probability"].to_list()
             np.testing.assert_allclose(probability, 1 / (1 + np.exp(-logits)))
+            of_cells = explain_patient(suite, bags.instances, bags.clinical[0])
+            assert of_cells.shape == (2, 3, patients["cell_count"][number])
+            assert of_cells.ravel().tolist()[: len(own_cells)] == own_cells["contribution"].tolist()

@@ -60,7 +60,7 @@ class TestOutOfFold:
 
 
 class TestExplain:
-    def test_each_prediction_is_shared_among_its_patients_cells(self, trained):
+    def test_each_cell_contributes_to_each_prediction_of_its_patient(self, trained):
         for said in (
             predict(trained.suite, trained.bags, trained.patients, FABRIC),
             predict_out_of_fold(
@@ -68,15 +68,14 @@ class TestExplain:
             ),
         ):
             cells = explain(trained.suite, trained.bags, trained.patients, said, FABRIC)
-            shares = cells.groupby(KEYS)["weight"].agg(["sum", "size"])
-            assert set(shares.index) == set(said.set_index(KEYS).index)
-            np.testing.assert_allclose(shares["sum"], 1, rtol=1e-5)
+            sizes = cells.groupby(KEYS)["contribution"].size()
+            assert set(sizes.index) == set(said.set_index(KEYS).index)
             count = trained.patients.set_index("patient_id")["cell_count"]
-            owners = shares.index.get_level_values("patient_id")
-            assert shares["size"].tolist() == count.loc[owners].tolist()
+            owners = sizes.index.get_level_values("patient_id")
+            assert sizes.tolist() == count.loc[owners].tolist()
 
     def test_nothing_predicted_leaves_nothing_to_explain(self, trained):
         nothing = pd.DataFrame(columns=[*KEYS, "probability"])
         cells = explain(trained.suite, trained.bags, trained.patients, nothing, FABRIC)
-        assert list(cells.columns) == ["patient_id", "image_id", "split", "view", "weight"]
+        assert list(cells.columns) == ["patient_id", "image_id", "split", "view", "contribution"]
         assert cells.empty

@@ -77,14 +77,25 @@ class PictureClassifier(nn.Module):
             batch: b bags, whose instances are pictures (n, S, S, 3) uint8.
 
         Returns:
-            What the classifier returns: logits, the experts' logits, the cells' weights.
+            What the classifier returns: logits, the experts' logits.
+        """
+        return self.classifier(self.embed_bags(batch))
+
+    def embed_bags(self, batch: Batch) -> Batch:
+        """Embed bags of pictures.
+
+        Args:
+            batch: as in `forward`.
+
+        Returns:
+            The same bags; their instances are embeddings (n, D) float.
         """
         # Nothing in an encoder in eval mode draws: no generator's state need be kept.
         embedded = [
             checkpoint(self.embed, chunk, use_reentrant=False, preserve_rng_state=False)
             for chunk in batch.instances.split(self.chunk)
         ]
-        return self.classifier(replace(batch, instances=torch.cat(embedded)))
+        return replace(batch, instances=torch.cat(embedded))
 
 
 def check_trainable(mil: MilParameters) -> None:

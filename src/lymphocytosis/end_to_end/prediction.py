@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from lymphocytosis.end_to_end.bags import PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.imaging.views import view_of
-from lymphocytosis.mil.bags import Indices
-from lymphocytosis.mil.prediction import in_order
-from lymphocytosis.mil.scores import Floats, probabilities_and_weights
+from lymphocytosis.mil.bags import Batch, Indices
+from lymphocytosis.mil.contributions import contributions
+from lymphocytosis.mil.prediction import EXPLAINED, PREDICTED, in_order
+from lymphocytosis.mil.scores import probabilities
 from lymphocytosis.mil.splits import fingerprint
 from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import (
@@ -34,30 +36,30 @@ def predict_pictures(
     numbers: Indices,
     views: Sequence[View],
     fabric: Fabric,
-) -> tuple[Floats, Floats]:
+) -> Iterator[tuple[Tensor, Batch]]:
     """Predict patients in eval mode, one after the other.
 
     Args:
         model: a picture classifier, on the device of `fabric`.
         bags: every bag.
-        numbers: (m,) the patients' numbers.
-        views: (v,) the views.
+        numbers: the patients' numbers.
+        views: the views.
         fabric: device and precision.
 
-    Returns:
-        (m v,) float64 probabilities of a tumoral lymphocytosis, a patient's views side by side; and
-        the weights of all their cells, in the same order, float64.
+    Yields:
+        For each patient, for each view: the logit (1,), float; and the bag, whose instances are
+        the pictures' embeddings (n, D), float32.
     """
     model.eval()
-    outputs = []
     for number in numbers:
         batch = pack_pictures(bags, np.array([number]))
         for view in views:
             seen = np.ascontiguousarray(view_of(batch.instances.numpy(), view))
             in_view = replace(batch, instances=torch.from_numpy(seen))
             with fabric.autocast():
-                outputs.append(model(fabric.to_device(in_view)))
-    return probabilities_and_weights(outputs)
+                embedded = model.embed_bags(fabric.to_device(in_view))
+                logit = model.classifier(embedded).logits
+            yield logit, replace(embedded, instances=embedded.instances.float())
 
 
 def load_picture_classifiers(
@@ -134,13 +136,16 @@ def predict_patients_by_pictures(
 
     Returns:
         patient_id, split, view, probability (of a tumoral lymphocytosis), sorted; and patient_id,
-        image_id, split, view, weight: each cell's share in its patient's prediction.
+        image_id, split, view, contribution: of each cell to the logit of that prediction.
     """
     patient_ids = patients["patient_id"].to_numpy()
-    predictions, weights = [], []
+    predictions, explanations = [], []
     for split, classifier in load_picture_classifiers(content, bags.images.image, splits):
         model = classifier.to(fabric.device)
-        probability, shares = predict_pictures(model, bags, asked[split], views, fabric)
+        logits, of_cells = [torch.empty(0)], [torch.empty(0)]
+        for logit, bag in predict_pictures(model, bags, asked[split], views, fabric):
+            logits.append(logit.cpu())
+            of_cells.append(contributions(model.classifier, bag).cpu())
         keys = pd.DataFrame(
             {
                 "patient_id": patient_ids[asked[split]].repeat(len(views)),
@@ -148,12 +153,10 @@ def predict_patients_by_pictures(
                 "view": list(views) * len(asked[split]),
             }
         )
-        predictions.append(keys.assign(probability=probability))
+        predictions.append(keys.assign(probability=probabilities(torch.cat(logits))))
         rows = [bags.rows[number] for number in asked[split] for _ in views]
-        of_cells = keys.loc[keys.index.repeat([len(part) for part in rows])]
+        explained = keys.loc[keys.index.repeat([len(part) for part in rows])]
         images = bags.image_id[np.concatenate(rows)] if rows else []
-        weights.append(of_cells.assign(image_id=images, weight=shares))
-    return (
-        in_order(predictions, ["patient_id", "split", "view", "probability"]),
-        in_order(weights, ["patient_id", "image_id", "split", "view", "weight"]),
-    )
+        contribution = torch.cat(of_cells).double().numpy()
+        explanations.append(explained.assign(image_id=images, contribution=contribution))
+    return in_order(predictions, PREDICTED), in_order(explanations, EXPLAINED)

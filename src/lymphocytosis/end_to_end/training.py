@@ -20,7 +20,7 @@ from lymphocytosis.end_to_end.prediction import predict_pictures
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Batch, Indices, in_batches
 from lymphocytosis.mil.epochs import BestEpoch, train_epoch
-from lymphocytosis.mil.scores import balanced_accuracy
+from lymphocytosis.mil.scores import balanced_accuracy, probabilities
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of
 from lymphocytosis.mil.suite import Trained, finished_before, keep
 from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters, View
@@ -87,9 +87,10 @@ def train_picture_classifier(
         of_batches = finite_losses(losses, epoch, "a bag-images classifier", rates)
         loss = float(np.average(of_batches, weights=[len(part) for part in parts]))
         _renew_batchnorm(classifier, fabric, bags, parts)
+        predicted = predict_pictures(classifier, bags, validation, views, fabric)
         score = balanced_accuracy(
             np.repeat(bags.label[validation], len(views)),
-            predict_pictures(classifier, bags, validation, views, fabric)[0],
+            probabilities(torch.cat([logit for logit, _ in predicted])),
             mil.monitor_threshold,
         )
         best.add(

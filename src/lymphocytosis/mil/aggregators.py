@@ -1,8 +1,7 @@
-"""Aggregators: from a bag's embedded instances to one vector, and each instance's weight in it.
+"""Aggregators: from a bag's embedded instances to one vector.
 
 Bags are packed, not padded: one matrix holds all instances of a batch, and `bag` gives the bag of
-each. Every aggregator returns the pooled bags and the instances' weights, which sum to 1 in each
-bag. The report uses them to show which cells mattered.
+each.
 """
 
 import torch
@@ -47,21 +46,6 @@ def softmax_of_bags(scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
     return raised / raised.new_zeros(n_bags).index_add(0, bag, raised)[bag]
 
 
-def equal_weights(bag: Tensor, n_bags: int) -> Tensor:
-    """Give all instances of a bag the same weight.
-
-    Args:
-        bag: (n,) int64, the bag of each instance.
-        n_bags: b.
-
-    Returns:
-        (n,) float32, 1/N_i.
-    """
-    one = torch.ones(len(bag), device=bag.device)
-    # bincount would wait for the GPU to get its length. Sums of ones don't depend on the order.
-    return 1 / one.new_zeros(n_bags).index_add(0, bag, one)[bag]
-
-
 class Mean(nn.Module):
     """The mean of a bag (paper, equation 10)."""
 
@@ -76,7 +60,7 @@ class Mean(nn.Module):
         super().__init__()
         self.out_width = width
 
-    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Pool bags.
 
         Args:
@@ -85,9 +69,9 @@ class Mean(nn.Module):
             n_bags: b, the number of bags; each has at least one instance.
 
         Returns:
-            Pooled bags (b, out_width) and the instances' weights (n,).
+            (b, out_width) float.
         """
-        return mean_of_bags(instances, bag, n_bags), equal_weights(bag, n_bags)
+        return mean_of_bags(instances, bag, n_bags)
 
 
 class MeanAndSpread(Mean):
@@ -101,27 +85,23 @@ class MeanAndSpread(Mean):
         super().__init__(width)
         self.out_width = 2 * width
 
-    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Pool bags; see `Mean.forward`."""
         mean = mean_of_bags(instances, bag, n_bags)
         # Not the mean of squares minus the squared mean, which loses precision in float32.
         variance = mean_of_bags((instances - mean[bag]).square(), bag, n_bags)
         spread = (variance + _SMALL).sqrt()
-        return torch.cat([mean, spread], dim=1), equal_weights(bag, n_bags)
+        return torch.cat([mean, spread], dim=1)
 
 
 class Max(Mean):
-    """The maximum of each feature; an instance's weight is its share of these maxima."""
+    """The maximum of each feature."""
 
-    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Pool bags; see `Mean.forward`."""
         index = bag[:, None].expand_as(instances)
         start = instances.new_full((n_bags, instances.shape[1]), -torch.inf)
-        pooled = start.scatter_reduce(0, index, instances, "amax")
-        # Instances that tie for a maximum share it.
-        owned = (instances == pooled[bag]).to(instances.dtype)
-        owners = torch.zeros_like(pooled).index_add(0, bag, owned)
-        return pooled, (owned / owners[bag]).mean(dim=1).detach()
+        return start.scatter_reduce(0, index, instances, "amax")
 
 
 class Attention(nn.Module):
@@ -153,11 +133,11 @@ class Attention(nn.Module):
         scores: Tensor = self.score(self.tanh(instances))
         return scores.squeeze(1)
 
-    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Pool bags; see `Mean.forward`."""
         weights = softmax_of_bags(self.scores(instances), bag, n_bags)
         member = F.one_hot(bag, n_bags).T.to(instances.dtype)  # (b, n)
-        return (member * weights) @ instances, weights.detach()
+        return (member * weights) @ instances
 
 
 class GatedAttention(Attention):
@@ -197,8 +177,8 @@ class Transformer(nn.Module):
         self.read_norm = nn.LayerNorm(self.out_width)
         self.read = nn.MultiheadAttention(self.out_width, _HEADS, batch_first=True)
 
-    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
-        """Pool bags; see `Mean.forward`. The weights are the token's, averaged over heads."""
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Pool bags; see `Mean.forward`."""
         sizes = torch.bincount(bag, minlength=n_bags)
         by_bag = torch.argsort(bag, stable=True)
         tokens = pad_sequence(
@@ -209,10 +189,8 @@ class Transformer(nn.Module):
         mixed, _ = self.attention(normed, normed, normed, padding, need_weights=False)
         cells = self.read_norm(tokens + mixed)
         query = self.token.expand(n_bags, 1, -1)
-        pooled, weights = self.read(query, cells, cells, padding)  # weights (b, 1, longest)
-        unpacked = weights.new_empty(len(bag))
-        unpacked[by_bag] = weights.detach().squeeze(1)[~padding]
-        return pooled.squeeze(1), unpacked
+        pooled: Tensor = self.read(query, cells, cells, padding)[0]
+        return pooled.squeeze(1)
 
 
 Aggregator = Mean | Attention | Transformer

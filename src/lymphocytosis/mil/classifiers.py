@@ -1,6 +1,8 @@
 """Patient classifiers: two kinds with one interface.
 
-Each is a torch module that maps a batch of bags to an `Output`. It also has
+Each is a torch module that maps a batch of bags to an `Output`, by `special_embedding` of the
+instances, `aggregator`, and `classify`, which takes pooled bags. `adds_up` says whether a bag's
+logit is the mean of the logits of its instances, each as a bag of its own. It also has
 `fit_clinical_scale` and `fit`, a job that trains it and leaves it with the weights to keep.
 """
 

@@ -37,7 +37,9 @@ class LogisticClassifier(nn.Module):
         """
         super().__init__()
         self.mil = mil
+        self.special_embedding = nn.Identity()
         self.aggregator: Aggregator = AGGREGATORS[mil.aggregator](in_dim)
+        self.adds_up = mil.aggregator == "mean"
         width = self.aggregator.out_width
         self.register_buffer("pooled_mean", torch.zeros(width))
         self.register_buffer("clinical_mean", torch.zeros(2))
@@ -54,20 +56,33 @@ class LogisticClassifier(nn.Module):
             batch: b bags.
 
         Returns:
-            Logits, the experts' logits (late fusion), the instances' weights.
+            Logits, the experts' logits (late fusion).
         """
-        features, weights = self._features(batch)
-        logits = self.weight @ features.T + self.bias[:, None]
-        experts = logits if len(logits) > 1 else logits[:0]
-        return Output(logits.mean(dim=0), experts, weights)
+        return self.classify(self._pool(batch), batch.clinical)
 
-    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        pooled, weights = self.aggregator(batch.instances, batch.bag, len(batch.clinical))
-        values = logged(batch.clinical, self.mil.log_count)
-        clinical = (values - self.clinical_mean) / self.clinical_scale
+    def classify(self, pooled: Tensor, clinical: Tensor) -> Output:
+        """Classify pooled bags.
+
+        Args:
+            pooled: (b, out_width) float.
+            clinical: (b, 2) float.
+
+        Returns:
+            As `forward`.
+        """
+        logits = self.weight @ self._features(pooled, clinical).T + self.bias[:, None]
+        return Output(logits.mean(dim=0), logits if len(logits) > 1 else logits[:0])
+
+    def _pool(self, batch: Batch) -> Tensor:
+        pooled: Tensor = self.aggregator(batch.instances, batch.bag, len(batch.clinical))
+        return pooled
+
+    def _features(self, pooled: Tensor, clinical: Tensor) -> Tensor:
+        values = logged(clinical, self.mil.log_count)
+        scaled = (values - self.clinical_mean) / self.clinical_scale
         if self.mil.inputs == "pictures":
-            clinical = torch.zeros_like(clinical)
-        return torch.cat([pooled - self.pooled_mean, clinical], dim=1), weights
+            scaled = torch.zeros_like(scaled)
+        return torch.cat([pooled - self.pooled_mean, scaled], dim=1)
 
     def fit_clinical_scale(self, clinical: Tensor) -> None:
         """Learn to scale the clinical values to mean 0 and standard deviation 1.
@@ -105,7 +120,7 @@ class LogisticClassifier(nn.Module):
         batch = pack(bags, learned_from)
         self.fit_clinical_scale(batch.clinical)
         self.pooled_mean.zero_()
-        features, _ = self._features(batch)
+        features = self._features(self._pool(batch), batch.clinical)
         self.pooled_mean.copy_(features[:, :-2].mean(dim=0))
         features[:, :-2] -= self.pooled_mean
         values = features.cpu().numpy().astype(np.float64)
@@ -127,7 +142,7 @@ class LogisticClassifier(nn.Module):
         scores = {
             f"{part}_balanced_accuracy": balanced_accuracy(
                 bags.label[bags.patient[chosen]],
-                predict_bags(self, bags, chosen, self.mil.batch_size, fabric)[0],
+                predict_bags(self, bags, chosen, self.mil.batch_size, fabric),
                 self.mil.monitor_threshold,
             )
             for part, chosen in (("train", learned_from), ("validation", scored))

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lymphocytosis.compute import finite_losses
-from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator, Mean, equal_weights
+from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator, Mean
 from lymphocytosis.mil.bags import Bags, Batch, Indices, in_batches, logged, pack
 from lymphocytosis.mil.embedded_mean import embedded_mean
 from lymphocytosis.mil.epochs import BestEpoch, train_epoch
@@ -62,6 +62,9 @@ class NeuralClassifier(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.aggregator: Aggregator = AGGREGATORS[mil.aggregator](mil.embedding_width)
+        self.adds_up = (
+            mil.aggregator == "mean" and not mil.hidden_widths and self.fusion != "mixture"
+        )
         pooled_width = self.aggregator.out_width
         widths = [pooled_width + 2 * (self.fusion == "concatenation"), *mil.hidden_widths]
         layers: list[nn.Module] = []
@@ -101,26 +104,8 @@ class NeuralClassifier(nn.Module):
             batch: b bags.
 
         Returns:
-            Logits, the experts' logits, the instances' weights.
+            Logits, the experts' logits.
         """
-        pooled, weights = self._pool(batch)
-        values = logged(batch.clinical, self.mil.log_count)
-        clinical = (values - self.clinical_low) / self.clinical_span
-        if self.fusion == "concatenation":
-            pooled = torch.cat([pooled, clinical], dim=1)
-        of_pictures = self.head(pooled).squeeze(1)
-        if self.fusion not in ("late", "mixture"):
-            return Output(of_pictures, of_pictures.new_empty(0, len(of_pictures)), weights)
-        of_clinical = self.clinical_head(clinical).squeeze(1)
-        experts = torch.stack([of_pictures, of_clinical])
-        if self.fusion == "late":
-            return Output(experts.sum(dim=0), experts, weights)
-        gate = self.gate(torch.cat([pooled, clinical], dim=1)).squeeze(1)
-        return Output(mixed_logits(experts, gate), experts, weights)
-
-    def _pool(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embed and pool; (b, out_width) and the instances' weights (n,)."""
-        n_bags = len(batch.clinical)
         if (
             self.training
             and type(self.aggregator) is Mean
@@ -128,11 +113,34 @@ class NeuralClassifier(nn.Module):
             and not torch.is_autocast_enabled("cpu")
         ):
             pooled = embedded_mean(self.special_embedding, batch.instances, batch.size)
-            return pooled, equal_weights(batch.bag, n_bags)
-        pooled, weights = self.aggregator(
-            self.special_embedding(batch.instances), batch.bag, n_bags
-        )
-        return pooled, weights
+        else:
+            embedded = self.special_embedding(batch.instances)
+            pooled = self.aggregator(embedded, batch.bag, len(batch.clinical))
+        return self.classify(pooled, batch.clinical)
+
+    def classify(self, pooled: Tensor, clinical: Tensor) -> Output:
+        """Classify pooled bags.
+
+        Args:
+            pooled: (b, out_width) float.
+            clinical: (b, 2) float.
+
+        Returns:
+            As `forward`.
+        """
+        values = logged(clinical, self.mil.log_count)
+        scaled = (values - self.clinical_low) / self.clinical_span
+        if self.fusion == "concatenation":
+            pooled = torch.cat([pooled, scaled], dim=1)
+        of_pictures = self.head(pooled).squeeze(1)
+        if self.fusion not in ("late", "mixture"):
+            return Output(of_pictures, of_pictures.new_empty(0, len(of_pictures)))
+        of_clinical = self.clinical_head(scaled).squeeze(1)
+        experts = torch.stack([of_pictures, of_clinical])
+        if self.fusion == "late":
+            return Output(experts.sum(dim=0), experts)
+        gate = self.gate(torch.cat([pooled, scaled], dim=1)).squeeze(1)
+        return Output(mixed_logits(experts, gate), experts)
 
     def fit(
         self, bags: Bags, train: Indices, validation: Indices, fabric: Fabric
@@ -181,7 +189,7 @@ class NeuralClassifier(nn.Module):
             batches = (pack(bags, part, memory) for part in parts)
             losses, predicted = train_epoch(self, optimizer, fabric, batches)
             of_batches = finite_losses(losses, epoch, "a classifier", "mil.learning_rate")
-            probability, _ = predict_bags(self, bags, scored, mil.batch_size, fabric)
+            probability = predict_bags(self, bags, scored, mil.batch_size, fabric)
             monitored = best.add(
                 self,
                 {

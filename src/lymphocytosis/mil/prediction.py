@@ -13,12 +13,15 @@ from torch import Tensor
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.mil.bags import Bags, Batch, Indices
 from lymphocytosis.mil.classifiers import Classifier, build_classifier
-from lymphocytosis.mil.scores import Floats
+from lymphocytosis.mil.contributions import contributions
+from lymphocytosis.mil.scores import Floats, probabilities
 from lymphocytosis.mil.whitening import whiten
 from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import MilParameters
 
-_KEYS = ["patient_id", "split", "view"]
+# The columns of predictions, and of the cells' contributions to them.
+PREDICTED = ["patient_id", "split", "view", "probability"]
+EXPLAINED = ["patient_id", "image_id", "split", "view", "contribution"]
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,26 @@ def predict_patient(
     """
     batch = _one_batch(suite, instances, clinical)
     with fabric.autocast():
-        outputs = [classifier(batch).logits for classifier in suite.classifiers.values()]
-    logits = torch.stack(outputs).float().cpu().double()
-    return torch.sigmoid(logits).numpy(), logits.numpy()
+        found = [classifier(batch).logits for classifier in suite.classifiers.values()]
+    logits = torch.stack(found).cpu().double()
+    return probabilities(logits), logits.numpy()
+
+
+def explain_patient(suite: Suite, instances: Tensor, clinical: Tensor) -> Floats:
+    """Give each cell's contribution to the logits of one patient; see `contributions`.
+
+    Args:
+        suite: as in `predict_patient`.
+        instances: likewise.
+        clinical: likewise.
+
+    Returns:
+        (s, v, n) float64, computed in float32 whatever the precision of the predictions.
+    """
+    batch = _one_batch(suite, instances, clinical)
+    found = [contributions(classifier, batch) for classifier in suite.classifiers.values()]
+    stacked = torch.stack(found).double().cpu().numpy()
+    return stacked.reshape(len(found), len(suite.views), -1)
 
 
 def _one_batch(suite: Suite, instances: Tensor, clinical: Tensor) -> Batch:
@@ -163,39 +183,30 @@ def predict_patients(
         keys.assign(probability=values)
         for _, keys, values in _ask(ask, suite, bags, patients, asked, fabric)
     ]
-    return in_order(tables, [*_KEYS, "probability"])
+    return in_order(tables, PREDICTED)
 
 
-def weigh_cells(
+def explain_patients(
     suite: Suite, bags: Bags, patients: pd.DataFrame, asked: dict[int, Indices], fabric: Fabric
 ) -> pd.DataFrame:
-    """Give each cell's weight in its patient's predictions.
+    """Give each cell's contribution to its patient's predictions.
 
     Args:
         suite: as in `predict_patients`.
         bags: likewise.
         patients: likewise.
         asked: likewise.
-        fabric: likewise.
+        fabric: device.
 
     Returns:
-        patient_id, image_id, split, view, weight, sorted; the weights sum to 1 for each patient,
-        split and view.
+        patient_id, image_id, split, view, contribution (to the logit), sorted.
     """
-
-    @torch.inference_mode()
-    def ask(own: Suite, instances: Tensor, clinical: Tensor) -> Floats:
-        batch = _one_batch(own, instances, clinical)
-        with fabric.autocast():
-            outputs = [classifier(batch).weights for classifier in own.classifiers.values()]
-        return torch.stack(outputs).float().cpu().double().numpy()
-
     tables = []
-    for chosen, keys, values in _ask(ask, suite, bags, patients, asked, fabric):
+    for chosen, keys, values in _ask(explain_patient, suite, bags, patients, asked, fabric):
         of_cells = keys.loc[keys.index.repeat(bags.size[chosen])]
         images = bags.image_id[bags.rows_of(chosen)]
-        tables.append(of_cells.assign(image_id=images, weight=values))
-    return in_order(tables, ["patient_id", "image_id", "split", "view", "weight"])
+        tables.append(of_cells.assign(image_id=images, contribution=values))
+    return in_order(tables, EXPLAINED)
 
 
 def _ask(

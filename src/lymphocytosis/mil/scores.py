@@ -15,61 +15,52 @@ Floats = npt.NDArray[np.float64]
 
 
 class Output(NamedTuple):
-    """A classifier's output for b bags with n instances.
+    """A classifier's output for b bags.
 
     Attributes:
         logits: (b,) float; their sigmoid is the probability of equation 14.
         experts: (e, b) float, the logits of the fused parts; e is 0 with concatenation.
-        weights: (n,) float, each instance's weight in its bag.
     """
 
     logits: Tensor
     experts: Tensor
-    weights: Tensor
 
 
 @torch.inference_mode()
 def predict_bags(
     model: Any, bags: Bags, chosen: Indices, batch_size: int, fabric: Fabric
-) -> tuple[Floats, Floats]:
-    """Predict bags in eval mode; a prediction does not depend on the other bags of its batch.
+) -> Floats:
+    """Predict bags in eval mode, for scores: batch mates change no more than the last bits.
 
     Args:
         model: a classifier, on the device of `fabric`.
         bags: every bag, on the same device.
-        chosen: (b,) the bags to predict.
+        chosen: (b,) the bags to predict, at least one.
         batch_size: bags in a batch.
         fabric: precision.
 
     Returns:
-        (b,) float64 probabilities of a tumoral lymphocytosis; and (n,) float64 weights of the bags'
-        n instances, bag by bag.
+        (b,) float64 probabilities of a tumoral lymphocytosis.
     """
     model.eval()
     with fabric.autocast():
-        outputs = [
-            model(pack(bags, chosen[start : start + batch_size]))
+        logits = [
+            model(pack(bags, chosen[start : start + batch_size])).logits
             for start in range(0, len(chosen), batch_size)
         ]
-    return probabilities_and_weights(outputs)
+    return probabilities(torch.cat(logits))
 
 
-def probabilities_and_weights(outputs: list[Output]) -> tuple[Floats, Floats]:
-    """Turn a classifier's outputs into arrays.
+def probabilities(logits: Tensor) -> Floats:
+    """Turn logits into probabilities.
 
     Args:
-        outputs: of batches, in order; may be empty.
+        logits: of any shape, float, on any device.
 
     Returns:
-        (b,) probabilities of all bags and (n,) weights of all instances, float64.
+        The same shape, float64.
     """
-    if not outputs:
-        return np.empty(0), np.empty(0)
-    logits, weights = (
-        torch.cat([part.float() for part in parts]).cpu().double()
-        for parts in ((o.logits for o in outputs), (o.weights for o in outputs))
-    )
-    return torch.sigmoid(logits).numpy(), weights.numpy()
+    return torch.sigmoid(logits.cpu().double()).numpy()
 
 
 def balanced_accuracy(label: Indices, probability: Floats, threshold: str) -> float:

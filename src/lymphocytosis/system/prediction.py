@@ -5,7 +5,7 @@ from lightning_fabric import Fabric
 
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil.bags import Bags
-from lymphocytosis.mil.prediction import Suite, predict_patients, weigh_cells
+from lymphocytosis.mil.prediction import Suite, explain_patients, predict_patients
 from lymphocytosis.mil.splits import check_splits, fingerprint, numbers_of
 
 
@@ -63,7 +63,7 @@ def explain(
     predictions: pd.DataFrame,
     fabric: Fabric,
 ) -> pd.DataFrame:
-    """Give each cell's weight in predictions.
+    """Give each cell's contribution to predictions.
 
     Args:
         suite: the system's classifiers of one size.
@@ -73,11 +73,11 @@ def explain(
         fabric: device and precision.
 
     Returns:
-        patient_id, image_id, split, view, weight.
+        patient_id, image_id, split, view, contribution.
     """
     index = pd.Index(patients["patient_id"])
     asked = {
         split: index.get_indexer(predictions.loc[predictions["split"] == split, "patient_id"])
         for split in suite.classifiers
     }
-    return weigh_cells(suite, bags, patients, asked, fabric)
+    return explain_patients(suite, bags, patients, asked, fabric)

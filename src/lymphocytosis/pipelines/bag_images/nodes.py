@@ -101,7 +101,7 @@ def predict_from_pictures(
     Returns:
         The test patients' predictions, 15 rows each with five splits and three views; the
         out-of-fold predictions: labelled patients, by models that did not train on them; and the
-        weight of each cell in all of these.
+        contribution of each cell to all of these.
     """
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.end_to_end.bags import gather_pictures
@@ -116,11 +116,11 @@ def predict_from_pictures(
         split: np.concatenate([test, numbers_of(patients, splits, split, "validation")])
         for split in splits["split"].unique()
     }
-    table, weights = predict_patients_by_pictures(
+    table, contributions = predict_patients_by_pictures(
         picture_classifiers, bags, patients, splits, asked, views, start_fabric(compute)
     )
     of_test = table["patient_id"].isin(patients["patient_id"].iloc[test])
     predictions, out_of_fold = (
         table[chosen].reset_index(drop=True) for chosen in (of_test, ~of_test)
     )
-    return predictions, out_of_fold, weights
+    return predictions, out_of_fold, contributions

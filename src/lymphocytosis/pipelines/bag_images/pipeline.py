@@ -51,7 +51,11 @@ def create_pipeline() -> Pipeline:
                 "params:views",
                 "params:compute",
             ],
-            outputs=["pictures_predictions", "pictures_out_of_fold", "pictures_cell_weights"],
+            outputs=[
+                "pictures_predictions",
+                "pictures_out_of_fold",
+                "pictures_cell_contributions",
+            ],
             name="predict_from_pictures",
             tags="gpu",
         ),

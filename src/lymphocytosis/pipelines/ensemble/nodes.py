@@ -36,7 +36,7 @@ def gather_cells(
         size: large or small.
 
     Returns:
-        The bags, as the system's classifiers take them.
+        The bags.
     """
     from lymphocytosis.system.trained import gather_for
 
@@ -104,7 +104,7 @@ def explain_cells(
     compute: ComputeParameters,
     size: str,
 ) -> pd.DataFrame:
-    """Report each cell's weight in all predictions.
+    """Report each cell's contribution to all predictions.
 
     Args:
         system: the trained system.
@@ -116,7 +116,7 @@ def explain_cells(
         size: large or small.
 
     Returns:
-        patient_id, image_id, split, view, weight.
+        patient_id, image_id, split, view, contribution.
     """
     from lymphocytosis.compute import start_fabric
     from lymphocytosis.system.prediction import explain

@@ -57,7 +57,7 @@ def _one_size(size: str) -> Pipeline:
         node(
             bind(explain_cells, size=size),
             inputs=[*known, predictions, out_of_fold, "params:compute"],
-            outputs=f"{size}_cell_weights",
+            outputs=f"{size}_cell_contributions",
             name="explain_cells",
             tags="gpu",
         ),
