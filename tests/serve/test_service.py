@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 
 from lymphocytosis.serve.app import create_app
-from lymphocytosis.serve.deadline import with_deadline
 from lymphocytosis.serve.limits import Limits
+from lymphocytosis.serve.protocol import protocol_of
 
 from .conftest import LOCAL, StandIn
 
@@ -44,7 +44,7 @@ def serving():
         app = create_app(system, made := Limits(**limits), LOCAL)
         config = uvicorn.Config(
             app,
-            http=with_deadline(made.header_seconds),
+            http=protocol_of(made.header_seconds),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -173,6 +173,15 @@ class TestSlowClients:
         start = time.monotonic()
         assert connection.recv(100) == b""
         assert time.monotonic() - start < 5
+
+    def test_what_is_no_http_gets_a_problem_document(self, serving):
+        port = serving(StandIn())
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"hello\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(10_000), b""))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in answer
+        assert b"nosniff" in answer
 
     def test_the_deadline_is_for_headers_alone(self, serving, picture, pictures, as_files):
         system = Held()

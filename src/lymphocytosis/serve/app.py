@@ -14,7 +14,7 @@ import pandas as pd
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
@@ -56,12 +56,12 @@ _SHOWN_SIDE = 160  # pixels
 class Cell(BaseModel):
     """A picture, and what it did."""
 
-    image_id: str
-    status: str
-    reason: str
-    contribution: float | None
-    distance: float | None
-    odd: bool | None
+    image_id: str = Field(description="The file's name.")
+    status: str = Field(description="taken, converted or left_out")
+    reason: str = Field(description="What was converted, or why it was left out.")
+    contribution: float | None = Field(description="Its share of the mean logit.")
+    distance: float | None = Field(description="From the patient's mean; small: typical.")
+    odd: bool | None = Field(description="Unlike nearly all cells of the training patients.")
 
 
 class ShownCell(BaseModel):
@@ -70,40 +70,40 @@ class ShownCell(BaseModel):
     image_id: str
     contribution: float
     odd: bool
-    picture: str
+    picture: str = Field(description="A data URL, JPEG.")
 
 
 class ShownCells(BaseModel):
     """The cells that matter most."""
 
-    toward_tumoral: list[ShownCell]
-    toward_reactive: list[ShownCell]
-    typical: list[ShownCell]
+    toward_tumoral: list[ShownCell] = Field(description="Contributions above 0, greatest first.")
+    toward_reactive: list[ShownCell] = Field(description="Contributions below 0, lowest first.")
+    typical: list[ShownCell] = Field(description="The nearest to the patient's mean.")
 
 
 class Answer(BaseModel):
-    """A diagnosis. The fields of `row` are those of a row of `diagnoses` (docs/new-patient.md)."""
+    """A diagnosis."""
 
-    row: dict[str, Any]
-    cells: list[Cell]
-    shown: ShownCells | None
+    row: dict[str, Any] = Field(description="As a row of `diagnoses` (docs/serving.md).")
+    cells: list[Cell] = Field(description="One for each picture.")
+    shown: ShownCells | None = Field(description="Where `show` asked for them.")
 
 
 class Model(BaseModel):
-    """What is served: its card in Markdown, facts, and the limits of a request."""
+    """What is served."""
 
-    card: str
-    facts: dict[str, Any]
-    limits: dict[str, float]
+    card: str = Field(description="In Markdown.")
+    facts: dict[str, Any] = Field(description="As in the bundle's manifest.json.")
+    limits: dict[str, float] = Field(description="Of a request.")
 
 
 class Problem(BaseModel):
     """Why there is no answer (RFC 9457)."""
 
-    type: str
-    title: str
+    type: str = Field(description="about:blank")
+    title: str = Field(description="The status in words.")
     status: int
-    detail: str
+    detail: str = Field(description="What happened, and what to do.")
 
 
 _BODY = {
@@ -181,6 +181,7 @@ def create_app(system: ReadySystem, limits: Limits, doors: Doors) -> ASGIApp:
         "/v1/predict",
         summary="Diagnose one patient",
         response_model=Answer,
+        response_description="The diagnosis",
         responses=_REFUSALS,
         openapi_extra={"requestBody": _BODY},
     )
@@ -189,12 +190,17 @@ def create_app(system: ReadySystem, limits: Limits, doors: Doors) -> ASGIApp:
             upload = await read_upload(request, limits)
             return await turns.run(request, partial(_diagnose, system, upload))
 
-    @app.get("/v1/model", summary="The model's card and facts", response_model=Model)
+    @app.get(
+        "/v1/model",
+        summary="The model's card and facts",
+        response_model=Model,
+        response_description="Both",
+    )
     def model() -> Response:
         described = {"card": system.card, "facts": system.facts, "limits": vars(limits)}
         return JSONResponse(_plain(described))
 
-    @app.get("/health", summary="Whether the service is ready")
+    @app.get("/health", summary="Whether the service is ready", response_description="It is")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
