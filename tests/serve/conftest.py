@@ -1,6 +1,8 @@
 """A small system in place of a trained one: it reads and decodes pictures, and gives numbers."""
 
 import io
+import socket
+import threading
 import zipfile
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from lymphocytosis.imaging.store import decode_pictures
@@ -15,6 +18,7 @@ from lymphocytosis.parameters import ImageParameters
 from lymphocytosis.serve.app import create_app
 from lymphocytosis.serve.guard import LOCAL_NAMES, Doors
 from lymphocytosis.serve.limits import Limits
+from lymphocytosis.serve.protocol import protocol_of
 
 CARD = "# A model\n\nThis is **not a medical device**.\n"
 FACTS = {"encoder": "none", "scores": {"auc": np.float64(0.5), "none": np.nan}}
@@ -134,3 +138,39 @@ def as_zip():
         return file.getvalue()
 
     return make
+
+
+@pytest.fixture
+def token_doors():
+    return Doors(None, "0123456789abcdef")
+
+
+@pytest.fixture
+def serving():
+    """A function that serves a system on a free port, and returns the port."""
+    servers = []
+
+    def start(system, doors=LOCAL, **limits):
+        app = create_app(system, made := Limits(**limits), doors)
+        config = uvicorn.Config(
+            app,
+            http=protocol_of(made.header_seconds),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        listening = socket.create_server(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        servers.append((server, thread, listening))
+        return listening.getsockname()[1]
+
+    yield start
+    for server, thread, listening in servers:
+        server.should_exit = True
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+        listening.close()

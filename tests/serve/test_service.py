@@ -6,14 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
-import pytest
-import uvicorn
 
-from lymphocytosis.serve.app import create_app
-from lymphocytosis.serve.limits import Limits
-from lymphocytosis.serve.protocol import protocol_of
-
-from .conftest import LOCAL, StandIn
+from .conftest import StandIn
 
 
 class Held(StandIn):
@@ -33,37 +27,6 @@ class Held(StandIn):
             raise
         self.ended.append("diagnosed")
         return diagnosis
-
-
-@pytest.fixture
-def serving():
-    """A function that serves a system on a free port, and returns the port."""
-    servers = []
-
-    def start(system, **limits):
-        app = create_app(system, made := Limits(**limits), LOCAL)
-        config = uvicorn.Config(
-            app,
-            http=protocol_of(made.header_seconds),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=1,
-        )
-        server = uvicorn.Server(config)
-        listening = socket.create_server(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        servers.append((server, thread, listening))
-        return listening.getsockname()[1]
-
-    yield start
-    for server, thread, listening in servers:
-        server.should_exit = True
-        thread.join(timeout=10)
-        assert not thread.is_alive()
-        listening.close()
 
 
 def _post(port, files):
