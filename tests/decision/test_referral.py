@@ -15,11 +15,12 @@ from lymphocytosis.decision.referral import (
     CALIBRATIONS,
     Referral,
     advise,
-    average_repeats,
+    arrays,
     calibrate,
     choose_calibration,
     fit_calibration,
     fit_referral,
+    in_order,
     out_of_fold_probabilities,
     say_limits,
 )
@@ -62,10 +63,6 @@ def cohort(reactive=40, tumoral=60, signal=1.5, scale=1.0, shift=0.0, repeats=1,
     return table.sample(frac=1, random_state=seed)
 
 
-def arrays(table):
-    return table["label"].to_numpy(), table["probability"].to_numpy()
-
-
 def targets(label):
     """Platt's, by his formulas."""
     tumoral, reactive = (label == 1).sum(), (label == 0).sum()
@@ -81,7 +78,7 @@ labelled = st.lists(
 class TestCalibrations:
     @pytest.mark.parametrize("seed", range(3))
     def test_platt_is_the_logistic_regression_on_his_targets(self, seed):
-        label, probability = arrays(cohort(scale=2, shift=1, seed=seed))
+        label, probability, _ = arrays(cohort(scale=2, shift=1, seed=seed))
         target = targets(label)
         model = LogisticRegression(C=1e12, tol=1e-10)
         model.fit(
@@ -89,7 +86,7 @@ class TestCalibrations:
             np.repeat([1, 0], len(label)),
             np.concatenate([target, 1 - target]),
         )
-        found = fit_calibration("platt", label, probability)
+        found = fit_calibration("platt", label, probability, 1)
         np.testing.assert_allclose(found, [*model.coef_[0], *model.intercept_], rtol=1e-4)
         asked = logit(GRID[1:-1])[:, None]
         np.testing.assert_allclose(
@@ -98,7 +95,7 @@ class TestCalibrations:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_beta_is_the_most_likely_of_its_kind(self, seed):
-        label, probability = arrays(cohort(scale=2, shift=1, seed=seed))
+        label, probability, _ = arrays(cohort(scale=2, shift=1, seed=seed))
         target = targets(label)
 
         def beta(coefficients, p):
@@ -112,7 +109,7 @@ class TestCalibrations:
 
         options = {"xatol": 1e-9, "fatol": 1e-12, "maxiter": 5000, "maxfev": 5000}
         best = minimize(loss, [1, 1, 0], method="Nelder-Mead", options=options)
-        found = fit_calibration("beta", label, probability)
+        found = fit_calibration("beta", label, probability, 1)
         assert loss(np.array(found)) <= best.fun + 1e-6
         np.testing.assert_allclose(
             calibrate("beta", found, GRID[1:-1]), beta(found, GRID[1:-1]), atol=1e-9
@@ -122,7 +119,7 @@ class TestCalibrations:
     @settings(max_examples=50)
     def test_they_rise_with_the_probability(self, rows, name):
         label, probability = (np.array(column) for column in zip(*rows, strict=True))
-        coefficients = fit_calibration(name, label, probability)
+        coefficients = fit_calibration(name, label, probability, 1)
         calibrated = calibrate(name, coefficients, GRID)
         assert np.isfinite(coefficients).all()
         assert (np.diff(calibrated) >= -1e-12).all()
@@ -131,8 +128,8 @@ class TestCalibrations:
 
     @pytest.mark.parametrize("name", ["platt", "beta"])
     def test_predictions_in_the_wrong_order_are_told_to_carry_no_information(self, name):
-        label, probability = arrays(cohort(signal=3))
-        *slopes, _ = found = fit_calibration(name, label, 1 - probability)
+        label, probability, _ = arrays(cohort(signal=3))
+        *slopes, _ = found = fit_calibration(name, label, 1 - probability, 1)
         assert slopes == [0] * len(slopes)
         expected = targets(label).mean()
         np.testing.assert_allclose(calibrate(name, found, GRID), expected, atol=1e-6)
@@ -150,19 +147,19 @@ class TestChoice:
         self, scale, shift, least, most
     ):
         cohorts = (cohort(60, 90, scale=scale, shift=shift, seed=seed) for seed in range(10))
-        chosen = [choose_calibration(average_repeats(table)) for table in cohorts]
+        chosen = [choose_calibration(in_order(table)) for table in cohorts]
         assert least <= 10 - chosen.count("none") <= most
 
     def test_no_person_is_on_both_sides(self, monkeypatch):
-        known = average_repeats(cohort())
+        known = in_order(cohort())
         known["person"] = [f"P{n // 3}" for n in range(len(known))]
         person = known.set_index("probability")["person"]
         fitted = []
         fit, apply = fit_calibration, calibrate
 
-        def fitting(name, label, probability):
+        def fitting(name, label, probability, repeats):
             fitted.append(set(person.loc[probability]))
-            return fit(name, label, probability)
+            return fit(name, label, probability, repeats)
 
         def applying(name, coefficients, probability):
             assert not fitted[-1] & set(person.loc[probability])
@@ -174,7 +171,7 @@ class TestChoice:
         assert len(fitted) == 3 * 5
 
     def test_one_person_of_a_class_is_too_few_to_choose(self):
-        known = average_repeats(cohort(3, 40, scale=4, shift=2)).assign(person="P0")
+        known = in_order(cohort(3, 40, scale=4, shift=2)).assign(person="P0")
         assert choose_calibration(known) == "none"
 
 
@@ -186,7 +183,7 @@ class TestSets:
     ):
         """Each is asked after by what was fitted on the other n: 1 - k / (n + 1) are covered."""
         monkeypatch.setattr(referral, "choose_calibration", lambda _: calibration)
-        known = average_repeats(cohort(20, 20, scale=2, seed=1))
+        known = in_order(cohort(20, 20, scale=2, seed=1))
         for label, held in ((1, "refer"), (0, "do not refer")):
             outside = 0
             for patient in known[known["label"] == label].to_dict("records"):
@@ -195,6 +192,26 @@ class TestSets:
                 found = advise(fitted, patient["probability"]).set
                 outside += found not in (held, "both")
             assert outside == k
+
+    @pytest.mark.parametrize("error_rate", [0.05, 0.1, 0.23])
+    def test_with_several_repeats_the_p_value_is_averaged(self, monkeypatch, error_rate):
+        monkeypatch.setattr(referral, "choose_calibration", lambda _: "none")
+        table = cohort(20, 30, repeats=3)
+        fitted = fit_referral(table, 0.95, error_rate, "evaluation")
+
+        asked = np.linspace(0.001, 0.999, 300)
+        held = np.array([advise(fitted, p).set for p in asked])
+        for label, name, edge in (
+            (1, "refer", fitted.tumoral_from), (0, "do not refer", fitted.reactive_up_to),
+        ):  # fmt: skip
+            of_class = table[table["label"] == label]
+            # (repeats, patients, asked): patients as strange to the class as the one asked after.
+            scores = np.array([g.to_numpy() for _, g in of_class.groupby("repeat")["probability"]])
+            as_strange = scores[:, :, None] <= asked if label else scores[:, :, None] >= asked
+            p_values = (as_strange.sum(axis=1) + 1) / (scores.shape[1] + 1)
+            sure = np.abs(asked - edge) > 1e-4  # beyond what is rounded
+            holds = (held == name) | (held == "both")
+            assert (holds == (p_values.mean(axis=0) > error_rate))[sure].all()
 
     def test_new_patients_are_covered_as_guaranteed(self, monkeypatch):
         monkeypatch.setattr(referral, "choose_calibration", lambda _: "none")
@@ -249,7 +266,7 @@ class TestFit:
     def test_the_threshold_is_that_of_the_calibrated_probabilities(self):
         table = cohort(scale=4, shift=2)
         fitted = fit_referral(table, 0.9, 0.1, "evaluation")
-        label, probability = arrays(average_repeats(table))
+        label, probability, _ = arrays(in_order(table))
         assert fitted.calibration != "none"
         calibrated = calibrate(fitted.calibration, fitted.coefficients, probability)
         exact = threshold_for_sensitivity(label, calibrated, 0.9)

@@ -5,7 +5,13 @@ from scipy.stats import beta
 from sklearn.metrics import brier_score_loss, log_loss
 
 from lymphocytosis import schemas
-from lymphocytosis.decision.referral import advise, calibrate, fit_calibration, fit_referral
+from lymphocytosis.decision.referral import (
+    advise,
+    arrays,
+    calibrate,
+    fit_calibration,
+    fit_referral,
+)
 from lymphocytosis.decision.referral_evidence import judge_referral, measure_referral
 
 WANTED, ERROR_RATE = 0.9, 0.2
@@ -53,7 +59,6 @@ class TestJudged:
         (of_fold,) = (rows for key, rows in judged.groupby(["repeat", "fold"]) if key == (2, 3))
         others = out_of_fold[~out_of_fold["person"].isin(of_fold["person"])]
         fitted = fit_referral(others, WANTED, ERROR_RATE, "evaluation")
-        means = others.groupby("patient_id")[["label", "probability"]].mean()
         for row in of_fold.to_dict("records"):
             advice = advise(fitted, row["probability"])
             assert (row["kept"], row["advice"]) == (fitted.calibration, advice.advice)
@@ -61,10 +66,8 @@ class TestJudged:
             held = {(0, 1): "refer", (1, 0): "do not refer", (1, 1): "both", (0, 0): "none"}
             assert held[row["holds_reactive"], row["holds_tumoral"]] == advice.set
             for name in ("platt", "beta"):
-                label, given = means["label"].to_numpy(int), means["probability"].to_numpy()
-                expected = calibrate(
-                    name, fit_calibration(name, label, given), np.array([row["probability"]])
-                )
+                coefficients = fit_calibration(name, *arrays(others))
+                expected = calibrate(name, coefficients, np.array([row["probability"]]))
                 assert row[name] == pytest.approx(expected[0], abs=1e-6)
 
     def test_a_persons_own_labels_change_nothing_in_its_advice(self, out_of_fold, judged):

@@ -135,13 +135,18 @@ def fit_referral(
 ) -> Referral:
     """Choose and fit the calibration, then the threshold and the conformal sets.
 
+    A patient of r repeats weighs 1 / r in each, so that all count once. Probabilities are not
+    averaged over repeats: a new patient has that of a single system, which varies more.
+
     Since every calibration rises with the probability, it keeps the order of patients. So the
     conformal guarantee holds although the calibration was fitted on the same patients: among new
     patients of a class, like those here, the share whose set lacks that class is at most
-    `error_rate`. With fewer than 1 / `error_rate` - 1 patients of a class every set holds it.
+    `error_rate`. With fewer than 1 / `error_rate` - 1 patients of a class every set holds it. With
+    one repeat this is exact; with more, the sets are those of the mean p value over repeats.
 
     Args:
-        out_of_fold: patient_id, person, repeat, label, probability.
+        out_of_fold: patient_id, person, repeat, label, probability: each patient once in each
+            repeat.
         wanted_sensitivity: of the threshold.
         error_rate: of the conformal sets, for each class.
         source: of the predictions.
@@ -153,9 +158,9 @@ def fit_referral(
     Raises:
         UserError: there is no patient of one of the classes.
     """
-    known = average_repeats(out_of_fold)
-    label, probability = _arrays(known)
-    reactive, tumoral = int((label == 0).sum()), int((label == 1).sum())
+    known = in_order(out_of_fold)
+    label, probability, repeats = arrays(known)
+    reactive, tumoral = (int((label == value).sum()) // repeats for value in (0, 1))
     if not reactive or not tumoral:
         raise UserError(
             "A referral needs out-of-fold predictions of patients of both classes, and these are "
@@ -163,12 +168,12 @@ def fit_referral(
             "splits.count so that more of them are validated."
         )
     calibration = choose_calibration(known)
-    coefficients = fit_calibration(calibration, label, probability)
+    coefficients = fit_calibration(calibration, label, probability, repeats)
     calibrated = calibrate(calibration, coefficients, probability)
-    outside = _count_outside(tumoral, error_rate)
-    tumoral_from = np.sort(calibrated[label == 1])[outside - 1] if outside else 0.0
-    outside = _count_outside(reactive, error_rate)
-    reactive_up_to = np.sort(calibrated[label == 0])[-outside] if outside else 1.0
+    least = _least_rank(tumoral, repeats, error_rate)
+    tumoral_from = np.sort(calibrated[label == 1])[least - 1] if least else 0.0
+    least = _least_rank(reactive, repeats, error_rate)
+    reactive_up_to = np.sort(calibrated[label == 0])[-least] if least else 1.0
     threshold = threshold_for_sensitivity(label, calibrated, wanted_sensitivity)
     return Referral(
         calibration,
@@ -227,23 +232,34 @@ def say_limits(reactive: int, tumoral: int, error_rate: float) -> list[str]:
             ("reactive", reactive, "refer"),
             ("tumoral", tumoral, "do not refer"),
         )
-        if not _count_outside(count, error_rate)
+        if not _least_rank(count, 1, error_rate)
     ]
 
 
-def average_repeats(out_of_fold: pd.DataFrame) -> pd.DataFrame:
-    """Average each patient's probabilities over repeats, so that a patient counts once.
+def in_order(out_of_fold: pd.DataFrame) -> pd.DataFrame:
+    """Sort out-of-fold predictions, so that the order of rows and repeats changes no bit.
 
     Args:
-        out_of_fold: patient_id, person, label, probability, and others.
+        out_of_fold: patient_id, probability, and others.
 
     Returns:
-        patient_id, person, label, probability, sorted; the same to the bit whatever the order of
-        rows and repeats.
+        The same rows.
     """
-    ordered = out_of_fold.sort_values(["patient_id", "probability"])
-    by_patient = ordered.groupby(["patient_id", "person", "label"])
-    return by_patient["probability"].mean().reset_index()
+    return out_of_fold.sort_values(["patient_id", "probability"], ignore_index=True)
+
+
+def arrays(known: pd.DataFrame) -> tuple[Labels, Floats, int]:
+    """Take what a calibration is fitted on.
+
+    Args:
+        known: repeat, label, probability, and others: each patient once in each repeat.
+
+    Returns:
+        The labels, the probabilities, and the number of repeats.
+    """
+    label = known["label"].to_numpy(dtype=np.int64)
+    repeats = max(1, known["repeat"].nunique())
+    return label, known["probability"].to_numpy(dtype=float), repeats
 
 
 def choose_calibration(known: pd.DataFrame) -> Calibration:
@@ -253,14 +269,14 @@ def choose_calibration(known: pd.DataFrame) -> Calibration:
     unless another has a lower log loss in 95 % of bootstrap samples of the persons.
 
     Args:
-        known: as `average_repeats` returns them.
+        known: as `in_order` returns them.
 
     Returns:
         Of those that are better than none, the one with the lowest log loss.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    label, probability = _arrays(known)
+    label, probability, repeats = arrays(known)
     parts = min(_PARTS, known.groupby("label")["person"].nunique().min())
     if parts < 2:
         return "none"
@@ -270,7 +286,7 @@ def choose_calibration(known: pd.DataFrame) -> Calibration:
     for calibration in CALIBRATIONS:
         unseen = np.empty(len(label))
         for seen, left_out in folds:
-            coefficients = fit_calibration(calibration, label[seen], probability[seen])
+            coefficients = fit_calibration(calibration, label[seen], probability[seen], repeats)
             unseen[left_out] = calibrate(calibration, coefficients, probability[left_out])
         losses[calibration] = log_losses(label, unseen)
     chosen: Calibration = "none"
@@ -284,7 +300,7 @@ def choose_calibration(known: pd.DataFrame) -> Calibration:
 
 
 def fit_calibration(
-    calibration: Calibration, label: Labels, probability: Floats
+    calibration: Calibration, label: Labels, probability: Floats, repeats: int
 ) -> tuple[float, ...]:
     """Fit a calibration by maximum likelihood, its slopes at least 0.
 
@@ -296,6 +312,7 @@ def fit_calibration(
         calibration: which.
         label: (n,) 0 or 1.
         probability: (n,).
+        repeats: how often each patient is among them.
 
     Returns:
         Slopes, then the intercept: of Platt's map, 1 / (1 + exp(-a logit(p) - c)), a and c; of the
@@ -304,7 +321,7 @@ def fit_calibration(
     if calibration == "none":
         return ()
     inputs = np.column_stack([_inputs(calibration, probability), np.ones(len(label))])
-    tumoral, reactive = label.sum(), (1 - label).sum()
+    tumoral, reactive = label.sum() / repeats, (1 - label).sum() / repeats
     target = np.where(label == 1, (tumoral + 1) / (tumoral + 2), 1 / (reactive + 2))
     best, least = np.empty(0), np.inf
     # The best with some slopes at 0 and the others above it.
@@ -384,13 +401,14 @@ def _inputs(calibration: Calibration, probability: Floats) -> Floats:
     return np.column_stack([up + down] if calibration == "platt" else [up, down])
 
 
-def _arrays(known: pd.DataFrame) -> tuple[Labels, Floats]:
-    return known["label"].to_numpy(dtype=np.int64), known["probability"].to_numpy(dtype=float)
+def _least_rank(patients: int, repeats: int, error_rate: float) -> int:
+    """The rank, among a class's probabilities, from which on its sets hold it; 0: they always do.
 
-
-def _count_outside(patients: int, error_rate: float) -> int:
+    The p value of rank j is (j / repeats + 1) / (patients + 1), and has to exceed the error rate.
+    """
     # Rounded first: 0.29 * 100 must give 29, not a little less.
-    return int(np.floor(round((patients + 1) * error_rate, 9)))
+    excluded = round((patients + 1) * error_rate - 1, 9)
+    return int(np.floor(round(repeats * excluded, 9))) + 1 if excluded >= 0 else 0
 
 
 def _rounded(value: Any, direction: str) -> float:

@@ -9,10 +9,11 @@ from lymphocytosis.decision.evidence import resample_persons
 from lymphocytosis.decision.referral import (
     CALIBRATIONS,
     advise,
-    average_repeats,
+    arrays,
     calibrate,
     fit_calibration,
     fit_referral,
+    in_order,
     log_losses,
 )
 from lymphocytosis.decision.results import interval
@@ -32,9 +33,8 @@ def judge_referral(
 ) -> pd.DataFrame:
     """Advise on each patient by a referral that was fitted on the persons of the other folds.
 
-    In each repeat and fold, calibration, threshold and sets are fitted on the other folds' persons,
-    whose probabilities in all repeats are averaged. A patient who is advised on has the probability
-    of the repeat alone, as a new patient has one of a single system.
+    In each repeat and fold, calibration, threshold and sets are fitted on the persons of the other
+    folds, on their probabilities in all repeats.
 
     Args:
         out_of_fold: patient_id, person, repeat, fold, label, probability; of each repeat all.
@@ -46,14 +46,14 @@ def judge_referral(
         calibration that was chosen; referral, by the threshold; holds_reactive and holds_tumoral,
         what the set holds (each 0 or 1); advice.
     """
-    tables = []
-    for _, judged in out_of_fold.groupby(["repeat", "fold"]):
-        others = out_of_fold[~out_of_fold["person"].isin(judged["person"])]
+    tables, ordered = [], in_order(out_of_fold)
+    for _, judged in ordered.groupby(["repeat", "fold"]):
+        others = ordered[~ordered["person"].isin(judged["person"])]
         referral = fit_referral(others, wanted_sensitivity, error_rate, "evaluation")
         given = [advise(referral, probability) for probability in judged["probability"]]
         tables.append(
             judged.assign(
-                **_calibrated(average_repeats(others), judged["probability"].to_numpy()),
+                **_calibrated(others, judged["probability"].to_numpy()),
                 kept=referral.calibration,
                 referral=[int(advice.referral == "refer") for advice in given],
                 holds_reactive=[int(advice.set in ("do not refer", "both")) for advice in given],
@@ -101,9 +101,9 @@ def measure_referral(
 
 def _calibrated(known: pd.DataFrame, asked: Floats) -> dict[str, Floats]:
     """What each calibration, fitted on some patients, makes of other patients' probabilities."""
-    label, probability = (known[c].to_numpy() for c in ("label", "probability"))
+    fitted_on = arrays(known)
     return {
-        name: calibrate(name, fit_calibration(name, label, probability), asked)
+        name: calibrate(name, fit_calibration(name, *fitted_on), asked)
         for name in CALIBRATIONS
         if name != "none"
     }

@@ -249,7 +249,9 @@ def judge_referral(
     from lymphocytosis.decision import referral_evidence
     from lymphocytosis.decision.choice import SYSTEMS
     from lymphocytosis.decision.referral import out_of_fold_probabilities
+    from lymphocytosis.mil.splits import check_patients_of
 
+    check_patients_of("classifier_predictions", classifier_predictions, patients)
     tables = []
     for size in SIZES:
         for system in SYSTEMS:
