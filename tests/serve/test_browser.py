@@ -111,7 +111,8 @@ def test_progress_cancel_and_a_busy_service(open_page, folder):
     other = page.context.new_page()
     other.goto(page.url)
     for each in (page, other):
-        each.set_input_files("#folder", folder)
+        each.bring_to_front()
+        each.set_input_files("#files", sorted(folder.iterdir()))
     page.click("#start")
     page.wait_for_selector("text=The model looks at them")
     other.click("#start")
