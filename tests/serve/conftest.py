@@ -36,6 +36,7 @@ class StandIn:
 
     card = CARD
     facts = FACTS
+    fingerprint = "0123456789abcdef" * 4
     image = ImageParameters(
         source_size=40,
         crop=40,

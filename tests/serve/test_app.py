@@ -156,6 +156,7 @@ class TestShown:
 class TestModel:
     def test_card_facts_and_limits(self, client):
         model = client.get("/v1/model").json()
+        assert model["fingerprint"].startswith("0123")
         assert model["card"].startswith("# A model")
         assert model["facts"] == {"encoder": "none", "scores": {"auc": 0.5, "none": None}}
         assert model["limits"]["pictures"] == 500

@@ -37,6 +37,7 @@ class ReadySystem(Protocol):
     image: ImageParameters
     card: str
     facts: dict[str, Any]
+    fingerprint: str
 
     def diagnose(
         self,
@@ -84,7 +85,7 @@ class ShownCells(BaseModel):
 class Answer(BaseModel):
     """A diagnosis."""
 
-    row: dict[str, Any] = Field(description="As a row of `diagnoses` (docs/serving.md).")
+    row: dict[str, Any] = Field(description="As a row of `diagnoses` (docs/new_patient.md).")
     cells: list[Cell] = Field(description="One for each picture.")
     shown: ShownCells | None = Field(description="Where `show` asked for them.")
 
@@ -92,6 +93,8 @@ class Answer(BaseModel):
 class Model(BaseModel):
     """What is served."""
 
+    fingerprint: str = Field(description="Of the bundle: other bits, another fingerprint.")
+    version: str = Field(description="Of this package.")
     card: str = Field(description="In Markdown.")
     facts: dict[str, Any] = Field(description="As in the bundle's manifest.json.")
     limits: dict[str, float] = Field(description="Of a request.")
@@ -197,7 +200,13 @@ def create_app(system: ReadySystem, limits: Limits, doors: Doors) -> ASGIApp:
         response_description="Both",
     )
     def model() -> Response:
-        described = {"card": system.card, "facts": system.facts, "limits": vars(limits)}
+        described = {
+            "fingerprint": system.fingerprint,
+            "version": app.version,
+            "card": system.card,
+            "facts": system.facts,
+            "limits": vars(limits),
+        }
         return JSONResponse(_plain(described))
 
     @app.get("/health", summary="Whether the service is ready", response_description="It is")

@@ -280,6 +280,7 @@ async function describe() {
   limits = model.limits;
   id("card").textContent = model.card;
   id("card-box").hidden = false;
+  id("model").textContent = `Model ${model.fingerprint.slice(0, 16)}, lymphocytosis ${model.version}`;
   const sentence = /[^.]*not a medical device[^.]*\./i.exec(model.card.replace(/[*_#>]/g, "").replace(/\s+/g, " "));
   id("device").textContent = sentence ? sentence[0].trim() : "";
 }
