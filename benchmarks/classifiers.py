@@ -19,8 +19,8 @@ from torchmil.models import MILModel
 from torchmil.utils.trainer import Trainer
 
 from benchmarks.side_by_side import Row, divide, time_in_turn
-from lymphocytosis.compute import start_fabric
-from lymphocytosis.mil.bags import Bags, in_batches
+from lymphocytosis.compute import in_batches, start_fabric
+from lymphocytosis.mil.bags import Bags
 from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.mil.nested import SYSTEMS, Recipe, predict_held_out
 from lymphocytosis.mil.splits import draw_splits

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from lymphocytosis.compute import finite_losses, start_fabric
+from lymphocytosis.compute import finite_losses, in_batches, start_fabric
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters
 
@@ -44,3 +45,14 @@ class TestFiniteLosses:
 @pytest.mark.gpu
 def test_auto_takes_the_gpu():
     assert start_fabric(compute("auto")).device.type == "cuda"
+
+
+@pytest.mark.parametrize("n", range(2, 14))
+def test_batches_hold_each_number_once_and_none_alone(n):
+    batches = in_batches(np.arange(n), 4)
+    assert np.array_equal(np.concatenate(batches), np.arange(n))
+    assert all(2 <= len(batch) <= 5 for batch in batches)
+
+
+def test_batches_of_one_are_not_merged():
+    assert [part.tolist() for part in in_batches(np.arange(3), 1)] == [[0], [1], [2]]

@@ -1,4 +1,4 @@
-"""Where the GPU nodes run, what they draw, and whether their losses are numbers."""
+"""Where the GPU nodes run, what they draw, their batches, and whether their losses are numbers."""
 
 import logging
 from collections.abc import Iterator
@@ -40,6 +40,25 @@ def start_fabric(compute: ComputeParameters) -> Fabric:
         precision = "bf16-mixed"
         logger.warning("compute.precision is 16-mixed, which a CPU can't do: it uses bf16-mixed.")
     return Fabric(accelerator=accelerator, devices=1, precision=precision)
+
+
+def in_batches(numbers: npt.NDArray[np.int64], batch_size: int) -> list[npt.NDArray[np.int64]]:
+    """Cut bags or pictures into batches; a last batch of one is merged into the one before.
+
+    BatchNorm can't train on a single value, as of a bag of one cell or of a pooled picture; and
+    some pretext tasks compare the pictures of a batch.
+
+    Args:
+        numbers: (n,) indices of bags or pictures.
+        batch_size: how many make a batch; with 1 nothing is merged.
+
+    Returns:
+        The batches, in order.
+    """
+    batches = np.split(numbers, range(batch_size, len(numbers), batch_size))
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lymphocytosis.errors import UserError
-from lymphocytosis.mil.bags import gather_bags, in_batches, pack
+from lymphocytosis.mil.bags import gather_bags, pack
 
 
 def by_hand(table, patient_id, view):
@@ -79,10 +79,3 @@ class TestPacking:
             np.testing.assert_allclose(
                 batch.clinical[place], [row["age_years"], row["lymphocyte_count"]], rtol=1e-6
             )
-
-
-@pytest.mark.parametrize("n", range(2, 14))
-def test_every_bag_once_and_none_alone(n):
-    batches = in_batches(np.arange(n), 4)
-    assert np.array_equal(np.concatenate(batches), np.arange(n))
-    assert all(2 <= len(batch) <= 5 for batch in batches)

@@ -13,12 +13,12 @@ from lightning_fabric import Fabric
 from torch import nn
 from tqdm import tqdm
 
-from lymphocytosis.compute import finite_losses
+from lymphocytosis.compute import finite_losses, in_batches
 from lymphocytosis.end_to_end.bags import PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
 from lymphocytosis.end_to_end.prediction import predict_pictures
 from lymphocytosis.errors import UserError
-from lymphocytosis.mil.bags import Batch, Indices, in_batches
+from lymphocytosis.mil.bags import Batch, Indices
 from lymphocytosis.mil.epochs import BestEpoch, train_epoch
 from lymphocytosis.mil.scores import balanced_accuracy, probabilities
 from lymphocytosis.mil.splits import ROLES, fingerprint, numbers_of

@@ -177,24 +177,6 @@ def pack(bags: Bags, chosen: Indices, memory: Tensor | None = None) -> Batch:
     )
 
 
-def in_batches(bags: Indices, batch_size: int) -> list[Indices]:
-    """Cut bags into batches; a last batch of one bag is merged into the one before.
-
-    A bag may hold a single cell, and BatchNorm can't train on a single value.
-
-    Args:
-        bags: (b,) indices.
-        batch_size: bags per batch; with 1 nothing is merged.
-
-    Returns:
-        The batches, in order.
-    """
-    batches = np.split(bags, range(batch_size, len(bags), batch_size))
-    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [np.concatenate(batches[-2:])]
-    return batches
-
-
 def logged(clinical: Tensor, log_count: bool) -> Tensor:
     """Take the logarithm of the lymphocyte count, if the parameters ask for it.
 

@@ -8,9 +8,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from lymphocytosis.compute import finite_losses
+from lymphocytosis.compute import finite_losses, in_batches
 from lymphocytosis.mil.aggregators import AGGREGATORS, Aggregator, Mean
-from lymphocytosis.mil.bags import Bags, Batch, Indices, in_batches, logged, pack
+from lymphocytosis.mil.bags import Bags, Batch, Indices, logged, pack
 from lymphocytosis.mil.embedded_mean import embedded_mean
 from lymphocytosis.mil.epochs import BestEpoch, train_epoch
 from lymphocytosis.mil.layers import SeededDropout, mixed_logits

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lymphocytosis.compute import drawing_from, finite_losses, start_fabric
+from lymphocytosis.compute import drawing_from, finite_losses, in_batches, start_fabric
 from lymphocytosis.encoders.pictures import Images, Pictures, to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
@@ -96,11 +96,8 @@ def pretrain(
         pictures = {title: drawn.numpy() for title, drawn in kept["pictures"].items()}
         logger.info("pretraining goes on after epoch %d of %d", len(losses), pretext.epochs)
     for epoch in range(len(losses) + 1, pretext.epochs + 1):
-        order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
-        batches = list(order.split(pretext.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            # BatchNorm after pooling, and tasks that compare pictures, need more than one.
-            batches[-2:] = [torch.cat(batches[-2:])]
+        order = rows[torch.randperm(len(rows), generator=generator).numpy()]
+        batches = in_batches(order, pretext.batch_size)
         # One seed per epoch: encoders with random layers draw the same after a resume.
         with drawing_from(seed + 1_000_003 * epoch):
             steps = _steps(
@@ -148,14 +145,14 @@ def _steps(
     optimizer: torch.optim.Optimizer,
     fabric: Fabric,
     pictures: Pictures,
-    batches: Sequence[Tensor],
+    batches: Sequence[npt.NDArray[np.int64]],
     pretext: PretextParameters,
     generator: torch.Generator,
 ) -> Iterator[Tensor]:
     """Take a training step for each batch of rows; yield its loss, on the device."""
     model.train()
     for batch in batches:
-        pixels = pictures.read(batch.numpy())
+        pixels = pictures.read(batch)
         views = [
             to_unit(flip_and_turn(pixels, pretext.upright_weight, generator))
             for _ in range(task.views)
