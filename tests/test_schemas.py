@@ -205,6 +205,45 @@ def good_tables():
                 "repeats": [1, 5],
             }
         ),
+        "diagnoses": pd.DataFrame(
+            {
+                "patient_id": ["NA", "007", "P3"],
+                "cell_count": [80, 5, 0],
+                "age_years": pd.array([71, None, None], dtype="Int16"),
+                "lymphocyte_count": [5.5, None, 12.0],
+                "inputs": ["pictures and clinical values", "pictures", "pictures"],
+                "probability": [0.9, 0.25, None],
+                "probability_pictures": [0.8, 0.25, None],
+                "referral": ["refer", "do not refer", None],
+                "set": ["refer", "both", None],
+                "advice": ["refer", "look again", "look again"],
+                "unlike": pd.array([False, True, None], dtype="boolean"),
+                "flags": [None, "5 cells; dark", None],
+                "reasons": [None, "few cells", "no picture could be taken"],
+                "warnings": ["old", None, None],
+                **{
+                    f"{size}_{name}": values
+                    for size in ("large", "small")
+                    for name, values in {
+                        "mean": [0.9, None, None], "std": [0.5, None, None],
+                        "min": [0.0, None, None], "max": [1.0, None, None],
+                        "avg": pd.array([1, None, None], dtype="Int8"),
+                        "sa": pd.array([0, None, None], dtype="Int8"),
+                    }.items()
+                },
+            }
+        ),
+        "diagnosis_cells": pd.DataFrame(
+            {
+                "patient_id": ["P1", "P1", "P2"],
+                "image_id": ["a.jpg", "b.jpg", "a.jpg"],
+                "status": ["taken", "left_out", "converted"],
+                "reason": ["", "can't be read: not a file", "mode L, not RGB"],
+                "contribution": [-0.5, None, 2.0],
+                "distance": [0.0, None, 2.0],
+                "odd": pd.array([False, None, True], dtype="boolean"),
+            }
+        ),
         "predictions": pd.DataFrame(
             {
                 "patient_id": ["P1", "P1", "P1"],
@@ -340,6 +379,23 @@ BAD_VALUES = [
     ("decisions", "decision", 0.6),
     ("submission", "Predicted", 0.5),
     ("results", "test_patients", 41.5),
+    ("diagnoses", "patient_id", "007"),
+    ("diagnoses", "cell_count", -1),
+    ("diagnoses", "age_years", 121),
+    ("diagnoses", "lymphocyte_count", 0.0),
+    ("diagnoses", "inputs", "clinical values"),
+    ("diagnoses", "probability", 1.1),
+    ("diagnoses", "referral", "tumoral"),
+    ("diagnoses", "set", "all"),
+    ("diagnoses", "advice", "maybe"),
+    ("diagnoses", "large_std", 0.6),
+    ("diagnoses", "small_max", -0.1),
+    ("diagnoses", "small_sa", 2),
+    ("diagnoses", "large_avg", 0.5),
+    ("diagnosis_cells", "image_id", "b.jpg"),
+    ("diagnosis_cells", "status", "lost"),
+    ("diagnosis_cells", "contribution", float("inf")),
+    ("diagnosis_cells", "distance", -0.1),
     ("pretrain_history", "loss", float("inf")),
     ("classifier_history", "loss", float("inf")),
     ("classifier_history", "learning_rate", float("inf")),
@@ -410,6 +466,22 @@ def test_two_cells_never_share_a_row_of_the_store():
     assert len(taken) > 1
     with refused("a row of the store for one cell only"):
         schemas.cells.validate(table)
+
+
+class TestDiagnoses:
+    def test_models_of_pictures_only_may_be_there(self):
+        table = GOOD["diagnoses"].assign(large_pictures_only_mean=[0.5, 0.5, None])
+        schemas.diagnoses.validate(table)
+        with refused("large_pictures_only_mean"):
+            schemas.diagnoses.validate(table.assign(large_pictures_only_mean=1.5))
+
+    def test_a_probability_needs_a_picture(self):
+        with refused("a probability if and only if a picture was taken"):
+            schemas.diagnoses.validate(GOOD["diagnoses"].assign(cell_count=1))
+
+    def test_a_contribution_needs_one_that_is_taken(self):
+        with refused("a contribution if and only if the picture is not left out"):
+            schemas.diagnosis_cells.validate(GOOD["diagnosis_cells"].assign(status="taken"))
 
 
 class TestFaults:

@@ -305,8 +305,75 @@ decisions = _table({"patient_id": _id, "decision": _decision}, unique=["patient_
 
 submission = _table({"ID": _id, "Predicted": _decision}, unique=["ID"])
 
+_maybe_share = pa.Column(float, _share, nullable=True)
+_text = pa.Column(str, pa.Check.str_length(min_value=1), nullable=True)
+
+
+def _of_model(model: str, required: bool = True) -> dict[str, pa.Column]:
+    columns = {
+        **dict.fromkeys(("mean", "min", "max"), (float, [_share])),
+        "std": (float, [pa.Check.in_range(0, 0.5)]),
+        **dict.fromkeys(("avg", "sa"), (None, [_integer, _share])),
+    }
+    return {
+        f"{model}_{name}": pa.Column(kind, checks, nullable=True, required=required)
+        for name, (kind, checks) in columns.items()
+    }
+
+
+diagnoses = _table(
+    {
+        "patient_id": _id,
+        "cell_count": pa.Column(None, [_integer, pa.Check.ge(0)]),
+        "age_years": pa.Column(None, [_integer, pa.Check.in_range(0, 120)], nullable=True),
+        "lymphocyte_count": pa.Column(float, pa.Check.in_range(0.001, 100_000), nullable=True),
+        "inputs": pa.Column(str, pa.Check.isin(["pictures and clinical values", "pictures"])),
+        "probability": _maybe_share,
+        "probability_pictures": _maybe_share,
+        "referral": pa.Column(str, pa.Check.isin(["refer", "do not refer"]), nullable=True),
+        "set": pa.Column(
+            str, pa.Check.isin(["refer", "do not refer", "both", "none"]), nullable=True
+        ),
+        "advice": pa.Column(str, pa.Check.isin(["refer", "do not refer", "look again"])),
+        "unlike": pa.Column("boolean", nullable=True),
+        "flags": _text,
+        "reasons": _text,
+        "warnings": _text,
+        **_of_model("large"),
+        **_of_model("small"),
+        # Not if the others take pictures only.
+        **_of_model("large_pictures_only", required=False),
+        **_of_model("small_pictures_only", required=False),
+    },
+    unique=["patient_id"],
+    checks=[
+        pa.Check(
+            lambda table: table["probability"].isna() == (table["cell_count"] == 0),
+            error="a probability if and only if a picture was taken",
+        )
+    ],
+)
+
+diagnosis_cells = _table(
+    {
+        "patient_id": _id,
+        "image_id": _id,
+        "status": pa.Column(str, pa.Check.isin(["taken", "converted", "left_out"])),
+        "reason": pa.Column(str),
+        "contribution": pa.Column(float, _finite, nullable=True),
+        "distance": pa.Column(float, [pa.Check.ge(0), _finite], nullable=True),
+        "odd": pa.Column("boolean", nullable=True),
+    },
+    unique=["patient_id", "image_id"],
+    checks=[
+        pa.Check(
+            lambda table: table["contribution"].isna() == (table["status"] == "left_out"),
+            error="a contribution if and only if the picture is not left out",
+        )
+    ],
+)
+
 _count = pa.Column(int, [_integer, pa.Check.ge(0)])
-_nullable_share = pa.Column(float, _share, nullable=True)
 results = _table(
     {
         "method": _id,
@@ -315,9 +382,9 @@ results = _table(
             f"{on}_{name}": column
             for on in ("test", "out_of_fold")
             for name, column in {
-                "balanced_accuracy": _nullable_share,
-                "low": _nullable_share,
-                "high": _nullable_share,
+                "balanced_accuracy": _maybe_share,
+                "low": _maybe_share,
+                "high": _maybe_share,
                 "reactive": _count,
                 "tumoral": _count,
             }.items()

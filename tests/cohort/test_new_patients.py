@@ -73,8 +73,8 @@ class TestValues:
     @pytest.mark.parametrize(
         ("row", "values", "told"),
         [
-            ({"DOB": ""}, (None, 5.5), "no age (neither DOB nor AGE)"),
-            ({"LYMPH_COUNT": ""}, (70, None), "no lymphocyte count (LYMPH_COUNT)"),
+            ({"DOB": ""}, (None, 5.5), "No age is known (neither DOB nor AGE)."),
+            ({"LYMPH_COUNT": ""}, (70, None), "No lymphocyte count is known (LYMPH_COUNT)."),
         ],
     )
     def test_one_that_is_missing_is_told_in_the_patients_row(self, row, values, told):
@@ -86,7 +86,10 @@ class TestValues:
     def test_without_a_row(self):
         patients, warnings = read([{"ID": "P1"}], "P1", "P2")
         assert values_of(patients) == {"P1": (70, 5.5), "P2": (None, None)}
-        assert patients["warnings"].tolist() == [[], ["no row in clinical_annotation.csv"]]
+        assert patients["warnings"].tolist() == [
+            [],
+            ["The patient has no row in clinical_annotation.csv."],
+        ]
         assert warnings == ["1 patient(s) have no row in clinical_annotation.csv: P2."]
 
     @pytest.mark.parametrize("rows", [None, []])
@@ -132,7 +135,10 @@ class TestValues:
             ["LYMPH_COUNT: above 1000"],
             ["LYMPH_COUNT: below 0.05", "DOB: older than 110 years"],
             [],
-            ["no age (neither DOB nor AGE)", "no lymphocyte count (LYMPH_COUNT)"],
+            [
+                "No age is known (neither DOB nor AGE).",
+                "No lymphocyte count is known (LYMPH_COUNT).",
+            ],
         ]
         assert [text.partition(",")[0] for text in warnings] == [
             "LYMPH_COUNT: 1 of 4 values are above 1000",

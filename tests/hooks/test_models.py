@@ -1,5 +1,6 @@
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline, node
 
+from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.models import check_models
@@ -43,7 +45,7 @@ def check(tmp_path):
                 block = block[part]
             block[name] = value
         use = Pipeline([node(lambda model: 1, entry, "used", name="use", namespace=used_by)])
-        return check_models(use, DataCatalog({entry: model}), Parameters(**asked))
+        return check_models(use, DataCatalog({entry: model}), Parameters(**asked), {})
 
     return run
 
@@ -111,3 +113,71 @@ def test_where_each_fold_trains_an_encoder_its_parameters_are_the_runs(check):
     check("autoencoder", changes, used_by="evaluate")
     with pytest.raises(UserError, match=r"encoder\.name"):
         check("autoencoder", changes, used_by="embed")
+
+
+class TestBundle:
+    """What `predict` was given and what was not."""
+
+    BLOCKS = Parameters(**ASKED).model_dump(mode="json")
+
+    @pytest.fixture
+    def check(self, tmp_path, monkeypatch):
+        def load(dataset):
+            loaded.append(dataset)
+            packed = {name: self.BLOCKS[name] for name in ("encoder", "image", "pretext", "seed")}
+            trained = {"mil": self.BLOCKS["mil"], "views": self.BLOCKS["views"], "encoder": "x"}
+            return SimpleNamespace(
+                autoencoder={"parameters": packed},
+                classifiers={"large": {"parameters": trained}},
+                ensemble=parameters.ensemble,
+                compute=parameters.compute,
+            )
+
+        loaded = []
+        monkeypatch.setattr(BundleDataset, "load", load)
+        parameters = Parameters(**ASKED)
+        use = Pipeline([node(lambda bundle: 1, "bundle", "used", name="use", namespace="predict")])
+        catalog = DataCatalog({"bundle": BundleDataset(filepath=str(tmp_path))})
+
+        def run(given, **changes):
+            asked = Parameters(**{**self.BLOCKS, **changes})
+            compared = check_models(use, catalog, asked, given)
+            return compared, loaded
+
+        return run
+
+    def changed(self, block, **values):
+        return {block: {**self.BLOCKS[block], **values}}
+
+    def test_parameters_yml_alone_is_not_compared(self, check):
+        given = {"cohort_dir": "cohort", "workspace": "out", "bundle": "b"}
+        assert check(given, **self.changed("image", crop=112)) == (set(), [])
+
+    @pytest.mark.parametrize(
+        ("block", "values", "told"),
+        [
+            ("image", {"crop": 112}, "image.crop is 112 for this run and 224 in the bundle."),
+            ("compute", {"embed_batch_size": 7}, "compute.embed_batch_size is 7 for this run and"),
+            ("ensemble", {"size": "small"}, "ensemble.size is 'small' for this run and 'large'"),
+            ("mil", {"aggregator": "max"}, "mil.aggregator is 'max' for this run and 'mean'"),
+        ],
+    )
+    def test_what_was_given_is(self, check, block, values, told):
+        same = {block: {name: self.BLOCKS[block][name] for name in values}}
+        assert check(same)[0] == {f"{block}.{name}" for name in values}
+        with pytest.raises(UserError) as refused:
+            check({block: values}, **self.changed(block, **values))
+        assert str(refused.value).startswith(told)
+        assert str(refused.value).endswith("Leave what differs out of --params: a bundle brings "
+                                           "its own values.")  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("block", "values"),
+        [
+            ("image", {"other_size": "refuse"}),
+            ("compute", {"accelerator": "cpu"}),
+            ("encoder", {"weights": "random"}),
+        ],
+    )
+    def test_what_the_run_decides_is_free(self, check, block, values):
+        assert check({block: values}, **self.changed(block, **values))[0] == set()

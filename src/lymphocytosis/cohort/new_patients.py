@@ -62,11 +62,11 @@ def read_new_patients(
     rows: list[dict[str, Any]] = []
     reading: list[str] = []
     if table is None:
-        lacking = "no clinical table"
+        lacking = "There is no clinical table."
         warnings.append("There is no clinical_annotation.csv: no patient's age and count is known.")
     else:
         file = table.attrs.get("file", "clinical_annotation.csv")
-        lacking = f"no row in {file}"
+        lacking = f"The patient has no row in {file}."
         values = named_columns(table, clinical.columns.model_dump(exclude={"label", "sex"}), file)
         decimal = tell_decimal(values, clinical, faults)
         warnings += _match(values["id"].tolist(), with_pictures, file, faults)
@@ -90,7 +90,7 @@ def read_new_patients(
     warnings += odd_values(patients, names, age_column)
     for column, odd, _, what in odd_numbers(patients, names, age_column):
         for said in patients.loc[odd, "warnings"]:
-            said.append(f"{column}: {what}")
+            said.append(f"{column}: {what}.")
     return patients.drop(columns="born"), warnings, reading
 
 
@@ -137,11 +137,11 @@ def _read_row(
     if row["birth_date"] or row["age"]:
         born, age = read_age(row, clinical, decimal, where, faults)
     else:
-        warnings.append(f"no age (neither {names.birth_date} nor {names.age})")
+        warnings.append(f"No age is known (neither {names.birth_date} nor {names.age}).")
     if row["lymphocyte_count"]:
         count = read_count(row["lymphocyte_count"], clinical, decimal, where, faults)
     else:
-        warnings.append(f"no lymphocyte count ({names.lymphocyte_count})")
+        warnings.append(f"No lymphocyte count is known ({names.lymphocyte_count}).")
     return {
         "patient_id": row["id"],
         "born": born,

@@ -1,27 +1,39 @@
 """A run's parameters must agree with the models that it loads."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.errors import UserError
+from lymphocytosis.hooks.paths import PATHS
 from lymphocytosis.parameters import Parameters
+
+if TYPE_CHECKING:  # torch takes seconds
+    from lymphocytosis.system.bundle import Bundle
 
 # Each pipeline uses the seed for itself; the others are about reading pictures, not models.
 _FREE = {"seed", "image.unreadable", "image.other_size", "image.other_mode"}
 _SHOWN = 5
 
 
-def check_models(pipeline: Pipeline, catalog: DataCatalog, parameters: Parameters) -> set[str]:
+def check_models(
+    pipeline: Pipeline, catalog: DataCatalog, parameters: Parameters, given: dict[str, Any]
+) -> set[str]:
     """Refuse parameters that a loaded model contradicts.
+
+    A bundle comes with its own parameters: only those that were given for this run are compared.
 
     Args:
         pipeline: what will run.
         catalog: its datasets, with their versions fixed.
         parameters: the run's.
+        given: by `--params`.
 
     Returns:
         The names of the parameters compared.
@@ -32,13 +44,18 @@ def check_models(pipeline: Pipeline, catalog: DataCatalog, parameters: Parameter
     compared: set[str] = set()
     models = {entry: catalog.get(entry) for entry in sorted(pipeline.inputs())}
     for entry, model in models.items():
-        if not isinstance(model, StateDictDataset):
+        if not isinstance(model, StateDictDataset | BundleDataset):
             continue
         users = {node.namespace for node in pipeline.nodes if entry in node.inputs}
         if users == {"evaluate"} and parameters.evaluation.pretraining == "each_fold":
             continue  # each fold trains its own encoder by the run's parameters
         asked = _leaves(parameters.model_dump(mode="json"))
-        carried = _leaves(model.load().get("parameters"))
+        if isinstance(model, BundleDataset):
+            named = _leaves(given).keys() - set(PATHS)
+            asked = {key: value for key, value in asked.items() if key in named}
+            carried = _carried(model.load()) if asked else {}
+        else:
+            carried = _leaves(model.load().get("parameters"))
         both = asked.keys() & carried.keys() - _FREE
         if entry.endswith("_pictures_only_classifiers"):
             both.discard("mil.inputs")  # as their name says
@@ -49,17 +66,33 @@ def check_models(pipeline: Pipeline, catalog: DataCatalog, parameters: Parameter
             if key in both and asked[key] != carried[key]
         ]
         if faults:
+            more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+            told = f"{'; '.join(faults[:_SHOWN])} in the"
+            if isinstance(model, BundleDataset):
+                raise UserError(
+                    f"{told} bundle{more}. Leave what differs out of --params: a bundle brings its "
+                    "own values."
+                )
             maker = next(
                 name
                 for name, made in pipelines.items()
                 if name != "__default__" and entry in made.all_outputs()
             )
-            more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
             raise UserError(
-                f"{'; '.join(faults[:_SHOWN])} in the model {entry}{more}. Give this run the "
-                f"model's values, or train the model again: kedro run --pipelines={maker}"
+                f"{told} model {entry}{more}. Give this run the model's values, or train the model "
+                f"again: kedro run --pipelines={maker}"
             )
     return compared
+
+
+def _carried(bundle: Bundle) -> dict[str, Any]:
+    parts = {
+        "compute": bundle.compute.model_dump(mode="json", exclude={"accelerator"}),
+        "ensemble": bundle.ensemble.model_dump(mode="json"),
+    }
+    encoder = _leaves(bundle.autoencoder["parameters"])
+    del encoder["encoder.weights"]  # a file's name alone, as it may be elsewhere now
+    return _leaves(parts) | encoder | _leaves(bundle.classifiers["large"]["parameters"])
 
 
 def _leaves(value: Any, key: str = "") -> dict[str, Any]:

@@ -61,8 +61,9 @@ class ProjectHooks(threading.local):
         self.lock = lock_workspace(Path(self.parameters.workspace))
         try:
             fix_versions(run_params, whole, catalog)
-            compared = check_models(whole, catalog, self.parameters)
-            idle = set(without_effect(run_params["runtime_params"] or {}, whole)) - compared
+            given = run_params["runtime_params"] or {}
+            compared = check_models(whole, catalog, self.parameters, given)
+            idle = set(without_effect(given, whole)) - compared
             if idle:
                 logger.warning(
                     "--params: no node of this run reads %s: without effect.",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from lymphocytosis.imaging import store
     from lymphocytosis.mil.bags import Bags
+    from lymphocytosis.system.bundle import Bundle
+    from lymphocytosis.system.diagnosis import ReadySystem
     from lymphocytosis.system.trained import TrainedSystem
 else:
     np = _Late("numpy")
@@ -33,7 +35,18 @@ else:
     pd = _Late("pandas")
     pa = _Late("pyarrow")
     # Their modules would import torch or matplotlib before the first node runs.
-    Bags = Figure = TrainedSystem = Any
+    Bags = Bundle = Figure = ReadySystem = TrainedSystem = Any
     store = _Late("lymphocytosis.imaging.store")
 
-__all__ = ["Bags", "Figure", "TrainedSystem", "np", "npt", "pa", "pd", "store"]
+__all__ = [
+    "Bags",
+    "Bundle",
+    "Figure",
+    "ReadySystem",
+    "TrainedSystem",
+    "np",
+    "npt",
+    "pa",
+    "pd",
+    "store",
+]
