@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from lymphocytosis.compute import start_fabric
 from lymphocytosis.encoders import backend
 from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.backend import fastest_embed
+from lymphocytosis.encoders.checkpoint import pack, unpack, without_training
 from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
@@ -117,6 +119,48 @@ class TestBits:
         monkeypatch.setattr(backend, "export_onnx", None)
         kept = fastest_embed(embedder, pixels, settings(), fabric, graph)(pixels)
         assert all(torch.equal(*pair) for pair in zip(kept, new, strict=True))
+
+
+@pytest.fixture(scope="module")
+def graph(embedder):
+    return backend.portable_graph(embedder, 64, settings())
+
+
+class TestPortableGraph:
+    def test_it_holds_no_path_of_this_machine(self, graph, embedder, pixels):
+        import onnx
+
+        paths = [str(Path(__file__).parents[2]), str(Path.home()), "site-packages", ".py"]
+        assert not [path for path in paths if path.encode() in graph]
+        assert "doc_string" not in str(onnx.load_from_string(graph))
+        assert graph == backend.portable_graph(embedder, 64, settings())
+
+    def test_it_is_none_where_torch_is_to_run_the_encoder(self, embedder):
+        assert backend.portable_graph(embedder, 64, settings("torch")) is None
+        assert backend.portable_graph(embedder, 64, settings(precision="bf16-mixed")) is None
+
+    def test_nor_where_it_can_not_be_exported(self, embedder, monkeypatch, caplog):
+        monkeypatch.setattr(backend, "export_onnx", lambda *_: 1 / 0)
+        assert backend.portable_graph(embedder, 64, settings()) is None
+        assert "ONNX Runtime can't run this encoder (ZeroDivisionError" in caplog.text
+
+    def test_without_what_only_training_needs_the_bits_are_the_same(
+        self, graph, embedder, pixels, pretext_parameters, image_parameters
+    ):
+        state = dict(embedder.state_dict())
+        image = image_parameters(source_size=64, crop=64, size=64)
+        packed = pack(type(embedder), state, ENCODER, image, pretext_parameters(), 0)
+        carried, _ = unpack(without_training(packed))
+        assert not hasattr(carried, "decoder")
+        smaller = backend.portable_graph(carried, 64, settings())
+        assert len(smaller) < 1.01 * len(graph)
+        for way, graphs in (("onnx", (graph, smaller)), ("torch", (None, None))):
+            fabric = start_fabric(settings(way))
+            then, now = (
+                fastest_embed(model, pixels[:4], settings(way), fabric, of)(pixels)
+                for model, of in zip((embedder, carried), graphs, strict=True)
+            )
+            assert all(torch.equal(*pair) for pair in zip(then, now, strict=True))
 
 
 class TestTheProbe:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from lymphocytosis.encoders.checkpoint import (
     origin,
     pack,
     unpack,
+    without_training,
 )
 from lymphocytosis.encoders.pooled import PooledEncoder
 from lymphocytosis.errors import UserError
@@ -58,6 +61,22 @@ def test_the_rebuilt_model_embeds_the_same(pretext_parameters, tmp_path, name):
     assert fingerprint(loaded) == fingerprint(packed)
 
 
+@pytest.mark.parametrize("packed", TASKS, indirect=True)
+def test_without_what_only_training_needs_it_embeds_the_same(packed):
+    packed["parameters"]["encoder"]["weights"] = "/home/ward/dino.pth"
+    carried = without_training(packed)
+    assert carried["parameters"]["encoder"]["weights"] == "dino.pth"
+    assert packed["parameters"]["encoder"]["weights"] == "/home/ward/dino.pth"
+    assert not [name for name in carried["state_dict"] if name.startswith("decoder")]
+    (then, _), (now, _) = unpack(packed), unpack(carried)
+    images = torch.rand(2, 3, 64, 64)
+    assert all(
+        torch.equal(*pair) for pair in zip(then.embed(images), now.embed(images), strict=True)
+    )
+    assert origin(carried) == replace(origin(packed), weights="dino.pth")
+    assert fingerprint(without_training(carried)) == fingerprint(carried)
+
+
 def test_the_fingerprint_heeds_the_tasks_own_block_and_no_others(pretext_parameters):
     def of(name, **changes):
         pretext = pretext_parameters(name=name, **changes)
@@ -72,7 +91,7 @@ def test_the_fingerprint_heeds_the_tasks_own_block_and_no_others(pretext_paramet
 
 @pytest.mark.parametrize("kind", ["classifiers", "", None, ["igpt"], {"igpt": 1}, 1])
 def test_another_kind_of_model_is_refused(kind):
-    for read in (unpack, fingerprint, origin):
+    for read in (unpack, fingerprint, origin, without_training):
         with pytest.raises(UserError, match="another kind of model"):
             read({"kind": kind, "parameters": {}, "state_dicts": {}})
 
