@@ -3,7 +3,9 @@
 # make bench: install, then measure ratios against peers and limits.
 # make gpu: install, then measure and check on a GPU, in at most eight minutes.
 # make torture: install, then kill 120 runs at random moments, resume them and compare their files.
-# make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables.
+# make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables; and ten
+#   thousand damaged requests, if there is a bundle (BUNDLE=...).
+# make serve: install, then serve a bundle (BUNDLE=...) on this machine: a page, and HTTP.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -11,7 +13,10 @@ BIN := .venv/bin
 # takes several seconds. Empty: keep them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install demo test bench gpu torture fuzz format lock
+# A trained system's folder; the demo's if the demo was bundled.
+export BUNDLE ?= data/demo/06_models/bundle
+
+.PHONY: install demo test bench gpu torture fuzz serve format lock
 
 install: .venv/installed
 
@@ -45,6 +50,12 @@ torture: install
 
 fuzz: install
 	$(BIN)/python tests/fuzz.py --pictures=10000 --tables=1000
+	$(BIN)/python tests/fuzz_http.py --bundle=$(BUNDLE) --requests=10000
+
+serve: install
+	@test -d "$(BUNDLE)" || { echo "There is no bundle $(BUNDLE). Make one: make demo, then \
+	$(BIN)/kedro run --env=demo --pipelines=bundle; or name one: make serve BUNDLE=..."; exit 1; }
+	$(BIN)/python -m lymphocytosis.serve --bundle=$(BUNDLE)
 
 format: install
 	$(BIN)/ruff check --fix

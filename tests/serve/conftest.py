@@ -50,8 +50,8 @@ class StandIn:
         stored = list(decode_pictures(pictures, image))
         taken = [each for each in stored if each.pixels is not None]
         if not taken:
-            reasons = [f"no picture could be taken; the first: {stored[0].record['reason']}."]
-            return StandInDiagnosis({"cell_count": 0, "reasons": reasons}, pd.DataFrame())
+            cells = pd.DataFrame([each.record for each in stored])
+            return StandInDiagnosis({"cell_count": 0}, cells)
         cells = pd.DataFrame(
             [
                 {

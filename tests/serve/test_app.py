@@ -79,9 +79,13 @@ class TestPredict:
         assert "not a picture file" in cells["notes.txt"]["reason"]
         assert cells["broken.png"]["contribution"] is None
 
-    def test_no_readable_picture_is_a_problem_in_the_systems_words(self, client, as_files):
+    def test_no_readable_picture_is_a_problem(self, client, as_files):
         answer = client.post("/v1/predict", files=as_files({"a.png": b"no picture"}))
-        _is_problem(answer, 422, "no picture could be taken; the first: can't be decoded")
+        _is_problem(
+            answer,
+            422,
+            "No picture could be taken of 1 file(s); the first, a.png, can't be decoded",
+        )
 
     @pytest.mark.parametrize(
         ("data", "age", "count"),

@@ -3,11 +3,11 @@
 import base64
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,32 +22,13 @@ from starlette.types import ASGIApp
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.decode import decode_picture, greatest_value
-from lymphocytosis.parameters import ImageParameters
 from lymphocytosis.serve.description import as_page
 from lymphocytosis.serve.guard import Doors, Guard
 from lymphocytosis.serve.limits import Limits
 from lymphocytosis.serve.problems import ProblemError
 from lymphocytosis.serve.turns import Turns
 from lymphocytosis.serve.upload import Upload, read_upload
-
-
-class ReadySystem(Protocol):
-    """What is served."""
-
-    image: ImageParameters
-    card: str
-    facts: dict[str, Any]
-    fingerprint: str
-
-    def diagnose(
-        self,
-        pictures: Sequence[PictureFile],
-        age: float | None,
-        count: float | None,
-        image: ImageParameters,
-    ) -> Any:
-        """Diagnose one patient."""
-
+from lymphocytosis.system.diagnosis import ReadySystem
 
 PAGE = Path(__file__).parent / "page"
 _SHOWN = 6  # cells of each kind
@@ -241,7 +222,11 @@ def _diagnose(system: ReadySystem, upload: Upload, check: Callable[[], None]) ->
         raise ProblemError(422, str(error)) from None
     check()
     if not diagnosis.row["cell_count"]:
-        raise ProblemError(422, " ".join(diagnosis.row["reasons"]))
+        name, reason = diagnosis.cells.iloc[0][["image_id", "reason"]]
+        raise ProblemError(
+            422,
+            f"No picture could be taken of {len(pictures)} file(s); the first, {name}, {reason}.",
+        )
     shown = _shown(system, pictures, diagnosis.cells) if upload.show else None
     cells = diagnosis.cells.to_dict(orient="records")
     return JSONResponse(_plain({"row": diagnosis.row, "cells": cells, "shown": shown}))
