@@ -15,7 +15,7 @@ import timm
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from lymphocytosis.decision.referral import Referral
+from lymphocytosis.decision.referral import Referral, say_limits
 from lymphocytosis.decision.summary import say_what_encoder_saw
 from lymphocytosis.decision.unlike import Reference
 from lymphocytosis.encoders import weights
@@ -111,7 +111,7 @@ def describe_system(
     training, trained = autoencoder["parameters"], classifiers["large"]["parameters"]
     encoder = EncoderParameters.model_validate(training["encoder"])
     file = weights.fingerprint(encoder)
-    seen = origin(dict(autoencoder))
+    seen, decides = origin(dict(autoencoder)), referrals[ensemble.size]
     return {
         "versions": {name: _version(name) for name in _SOFTWARE},
         "fingerprints": {
@@ -129,6 +129,7 @@ def describe_system(
         "splits": len(classifiers["large"]["state_dicts"]),
         "cohort": describe_patients(patients),
         "cautions": reference.cautions(),
+        "limits": say_limits(decides.reactive, decides.tumoral, ensemble.error_rate),
         "encoder_saw": say_what_encoder_saw(seen.task, seen.images, encoder.weights, False),
         "licence": _licence_of_weights(encoder),
         "ensemble": ensemble.model_dump(mode="json"),

@@ -94,7 +94,9 @@ def find_evidence(
     recipe = evaluated["classifier_predictions"].attrs
     # An evaluation trains on pictures alone, and on both.
     odd = [key for key in mil if mil[key] != recipe.get("mil", {}).get(key) and key != "inputs"]
-    if recipe.get("encoder") != system.encoder:
+    if not recipe:
+        lack = "the newest evaluation doesn't tell its recipe; an earlier version made it."
+    elif recipe.get("encoder") != system.encoder:
         lack = "the newest evaluation was of another encoder, or pretrained one in each fold."
     elif recipe["views"] != list(system.views):
         lack = "the newest evaluation was of other views."
