@@ -44,7 +44,9 @@ import lymphocytosis
 from lymphocytosis import schemas
 
 PROJECT = Path(__file__).parents[1]
-WHOLE = "--pipelines=simulate,ingest,ssl_pretrain,embed,classify,bag_images,ensemble,evaluate"
+WHOLE = (
+    "--pipelines=simulate,ingest,ssl_pretrain,embed,classify,bag_images,ensemble,evaluate,bundle"
+)
 # 140 test patients, whose pictures are embedded and not trained on, make a second shard.
 SMALL = (
     "simulation.train_reactive=8,simulation.train_tumoral=12,simulation.test={test_patients},"

@@ -11,8 +11,14 @@ def calls(monkeypatch):
     """What the dataset asks of `system.bundle`, whose own tests are about the rest."""
     calls = []
     monkeypatch.setattr(module, "read_bundle", lambda *given: calls.append(given) or "a bundle")
-    for name in ("write_bundle", "check_writable"):
-        monkeypatch.setattr(module, name, lambda *given: calls.append(given))
+    monkeypatch.setattr(module, "check_writable", lambda *given: calls.append(given))
+
+    def write(bundle, folder, key):
+        calls.append((bundle, folder, key))
+        folder.mkdir()
+        (folder / "encoder.pt").write_bytes(bytes(2_000_000))
+
+    monkeypatch.setattr(module, "write_bundle", write)
     return calls
 
 
@@ -30,9 +36,11 @@ def test_keys_are_read_from_their_files(tmp_path, calls):
     ]  # fmt: skip
 
 
-def test_no_key_is_needed(tmp_path, calls):
+def test_no_key_is_needed(tmp_path, calls, caplog):
     dataset = BundleDataset(filepath=str(tmp_path / "bundle"))
-    dataset.save("a bundle")
+    with caplog.at_level("INFO"):
+        dataset.save("a bundle")
+    assert f"the bundle is {tmp_path / 'bundle'}: 2.0 MB, not signed" in caplog.text
     dataset.load()
     assert [given[-1] for given in calls] == [None, None]
 

@@ -288,8 +288,12 @@ class TestRefused:
         assert len(said.replace(str(folder), "")) < 300
 
     @pytest.mark.parametrize(
-        "manifest", ["", "no JSON", "[]", "{}", "[" * 100_000, '{"format": 1, "version": 1}']
-    )
+        "manifest",
+        [
+            "", "no JSON", "[]", "{}", "[" * 100_000, '{"format": 1, "version": 1}',
+            '{"format": 1, "version": NaN}', '{"facts": 1e999}',
+        ],
+    )  # fmt: skip
     def test_a_manifest_that_is_none(self, folder, refused, manifest):
         (folder / "manifest.json").write_text(manifest)
         assert "manifest.json can't be " in refused()
@@ -303,6 +307,7 @@ class TestRefused:
             (("files", "encoder.pt", "sha256"), "x"),
             (("facts",), None),
             (("more",), 1),
+            (("facts",), [1]),
         ],
     )
     def test_a_manifest_with_a_wrong_value(self, folder, refused, at, value):
@@ -345,6 +350,13 @@ class TestRefused:
         (folder / "reference.safetensors").write_bytes(safetensors.numpy.save(arrays))
         list_anew(folder)
         assert "reference.safetensors can't be used (" in refused()
+
+    def test_a_file_that_can_not_be_read(self, refused, monkeypatch):
+        def fail(*_):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(Path, "open", fail)
+        assert "manifest.json can't be read (Input/output error)" in refused()
 
     def test_no_folder_and_a_file(self, folder):
         for path in (folder / "none", folder / "README.md"):

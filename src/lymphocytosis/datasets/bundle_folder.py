@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from lymphocytosis.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds: only a run with a bundle pays for it
     from lymphocytosis.system.bundle import Bundle
+
+logger = logging.getLogger(__name__)
 
 # A key in PEM form has some hundred bytes.
 _MOST_OF_KEY = 16 * 1024
@@ -51,6 +54,9 @@ class BundleDataset(AbstractDataset["Bundle", "Bundle"]):
         from lymphocytosis.system.bundle import write_bundle
 
         write_bundle(data, self._folder, _read_key("signing_key", self._signing_key))
+        size = sum(file.stat().st_size for file in self._folder.iterdir())
+        signed = "not signed" if self._signing_key is None else "signed"
+        logger.info("the bundle is %s: %.1f MB, %s", self._folder, size / 1e6, signed)
 
     def check(self) -> None:
         """Refuse, before any work, a folder or a key with which `save` would fail."""

@@ -243,9 +243,12 @@ def _files(folder: Path) -> dict[str, int]:
 def _read(folder: Path, name: str, there: Mapping[str, int]) -> bytes:
     if name not in there:
         raise _refused(folder, f"{name} is missing", _COPY)
-    # Each file is read once: what was checked is what is used.
-    with (folder / name).open("rb") as file:
-        return file.read(there[name] + 1)
+    try:
+        # Each file is read once: what was checked is what is used.
+        with (folder / name).open("rb") as file:
+            return file.read(there[name] + 1)
+    except OSError as error:
+        raise _refused(folder, f"{name} can't be read ({error.strerror})", _COPY) from error
 
 
 def _check_signature(
@@ -268,6 +271,7 @@ def _check_signature(
 def _parse(folder: Path, content: bytes) -> _Manifest:
     try:
         raw = json.loads(content)
+        _json(raw)  # Python would read NaN and 1e999, which are no JSON
         given, version = raw["format"], raw["version"]
     except (*MISFITS, RecursionError) as error:
         raise _refused(folder, f"{MANIFEST} can't be read ({brief(error)})", _COPY) from None
