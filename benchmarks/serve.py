@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -104,7 +103,7 @@ def _overhead(system: ReadySystem, url: str, patient: Patient) -> list[float]:
 
 
 def _load(
-    system: ReadySystem, url: str, patients: list[Patient], process: Any
+    system: ReadySystem, url: str, patients: list[Patient], process: int
 ) -> tuple[list[float], int]:
     expected = []
     for patient in patients:
