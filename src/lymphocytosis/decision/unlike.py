@@ -1,15 +1,16 @@
 """Is a patient unlike those a system was trained on? Then its prediction is a guess.
 
-Each patient has traits: how many cells, the medians of their pictures' measures, how far their
+Each patient has traits t_j: how many cells, the medians of their pictures' measures, how far their
 embeddings lie from the training patients', age, count, and others (`TRAITS`). A trait's unlikeness
-is its distance from the training patients' median, in units of the distance from that median to
-their 5 % quantile (below) or 95 % quantile (above):
+is its distance from the training patients' median m_j, in units of the distance of their greatest
+twentieth, whose mean is h_j, or of their least one, whose mean is l_j:
 
     u_j = (t_j - m_j) / (h_j - m_j) above the median, (m_j - t_j) / (m_j - l_j) below it
 
-A patient is flagged where max_j u_j exceeds a limit q. With U_i the maximum of training patient i,
-measured against the others, q is the ceil(0.95 (n + 1))-th smallest of U_1 ... U_n: so about 5 % of
-patients of the same source are flagged, by whichever trait.
+A mean of a tail is further away where the tail is heavy, so one limit q fits all traits. A patient
+is flagged where max_j u_j > q. With U_i the maximum of training patient i, measured against the
+others, q is the ceil(0.95 (n + 1))-th smallest of U_1 ... U_n: so about 5 % of patients of the same
+source are flagged, by whichever trait.
 
 Distances and shares of odd cells of patient i come from spaces fitted without it: each tenth of the
 training patients is measured in a space fitted on the other nine tenths.
@@ -29,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import beta
+from threadpoolctl import threadpool_limits
 
 from lymphocytosis.decision.spaces import Floats, Place, Space, Vectors, fit_space
 from lymphocytosis.errors import UserError, listed
@@ -56,8 +58,7 @@ class Trait:
         quantity: what is measured, and its unit.
         low: what a patient below the training patients is; None where low is nothing unusual.
         high: the same above.
-        least: distances from the median to the 5 % and the 95 % quantile count as at least this:
-            differences below it are never unusual.
+        least: distances from the median to the tails count as at least this.
         shown: from the trait's scale to the quantity's.
     """
 
@@ -111,13 +112,13 @@ TRAITS = (
     Trait("count", "10^9 lymphocytes per litre", "lower count", "higher count", 0.05, np.exp),
     *_MEASURED,
     Trait("look", "distance of their mean", None, "stranger pictures", 0.05, np.exp),
-    Trait("odd_pictures", "share of odd pictures", None, "more odd pictures", 0.01),
+    Trait("odd_pictures", "share of odd pictures", None, "more odd pictures", 0.05),
     Trait("embedding", "distance of their mean", None, "stranger cells", 0.05, np.exp),
     Trait(
         "embedding_rest", "distance of their mean in other directions",
         None, "cells that are strange in another way", 0.05, np.exp,
     ),
-    Trait("odd_cells", "share of odd cells", None, "more odd cells", 0.01),
+    Trait("odd_cells", "share of odd cells", None, "more odd cells", 0.05),
 )  # fmt: skip
 MEASURED = tuple(trait.name for trait in _MEASURED)
 """Names of the pictures' measures, in the order of their columns."""
@@ -157,7 +158,8 @@ class Reference:
         limit: unlikeness above which a patient is flagged.
         odd_from: (2,) distances above which a picture's measures and its embedding are odd.
         judged: (t,) bool; the traits that enough training patients have.
-        quantiles: (3, t) 5 %, 50 % and 95 % of each trait over training patients.
+        levels: (5, t) of each trait over training patients: mean of the least twentieth; quantiles
+            at 5, 50 and 95 %; mean of the greatest twentieth.
         look: of the pictures' measures.
         embedding: of the embeddings.
     """
@@ -166,7 +168,7 @@ class Reference:
     limit: float
     odd_from: Floats
     judged: npt.NDArray[np.bool_]
-    quantiles: Floats
+    levels: Floats
     look: Space
     embedding: Space
 
@@ -230,7 +232,7 @@ class Reference:
             float(arrays["limit"]),
             arrays["odd_from"],
             arrays["judged"],
-            arrays["quantiles"],
+            arrays["levels"],
             look,
             embedding,
         )
@@ -259,38 +261,39 @@ def fit_reference(
     converted = [(cells["status"].iloc[bag] == "converted").mean() for bag in bags]
     clinical = patients[["age_years", "lymphocyte_count"]].to_numpy(dtype=float, na_value=np.nan)
     person = pd.factorize(patients["person"])[0]
-
-    looks = [measures[bag].astype(np.float64) for bag in bags]
-    vectors = [instances[bag].astype(np.float64) for bag in bags]
-    places = [
-        _held_out_places(looks, person, len(MEASURED)),
-        _held_out_places(vectors, person, _COMPONENTS),
-    ]
-    odd_from = np.array(
-        [np.quantile(np.concatenate([p.cells for p in of]), 1 - ODD) for of in places]
-    )
-    traits = np.array(
-        [
-            _traits(looks[i], places[0][i], places[1][i], odd_from, converted[i], *clinical[i])
+    # One thread: the same bits on any number of cores, and no time lost on small products.
+    with threadpool_limits(limits=1, user_api="blas"):
+        looks = [measures[bag].astype(np.float64) for bag in bags]
+        vectors = [instances[bag].astype(np.float64) for bag in bags]
+        places = [
+            _held_out_places(looks, person, len(MEASURED)),
+            _held_out_places(vectors, person, _COMPONENTS),
+        ]
+        odd_from = np.array(
+            [np.quantile(np.concatenate([p.cells for p in of]), 1 - ODD) for of in places]
+        )
+        traits = np.array(
+            [
+                _traits(looks[i], places[0][i], places[1][i], odd_from, converted[i], *clinical[i])
+                for i in range(len(bags))
+            ]
+        )
+        judged = np.isfinite(traits).sum(axis=0) >= FEWEST
+        most = [
+            _unlikeness(traits[i], _levels(traits[person != person[i]], judged), judged).max()
             for i in range(len(bags))
         ]
-    )
-    judged = np.isfinite(traits).sum(axis=0) >= FEWEST
-    most = [
-        _unlikeness(traits[i], _quantiles(traits[person != person[i]], judged), judged).max()
-        for i in range(len(bags))
-    ]
-    rank = min(np.ceil(round((1 - FLAGGED) * (len(bags) + 1), 9)), len(bags))
-    return Reference(
-        patients=len(bags),
-        # Within the range of most training patients nobody is unlike them.
-        limit=max(1.0, float(np.sort(most)[int(rank) - 1])),
-        odd_from=odd_from,
-        judged=judged,
-        quantiles=_quantiles(traits, judged),
-        look=fit_space(looks, len(MEASURED)),
-        embedding=fit_space(vectors, _COMPONENTS),
-    )
+        rank = min(np.ceil(round((1 - FLAGGED) * (len(bags) + 1), 9)), len(bags))
+        return Reference(
+            patients=len(bags),
+            # Within the range of most training patients nobody is unlike them.
+            limit=max(1.0, float(np.sort(most)[int(rank) - 1])),
+            odd_from=odd_from,
+            judged=judged,
+            levels=_levels(traits, judged),
+            look=fit_space(looks, len(MEASURED)),
+            embedding=fit_space(vectors, _COMPONENTS),
+        )
 
 
 def find_unlike(
@@ -324,10 +327,10 @@ def find_unlike(
         np.nan if age is None else age,
         np.nan if count is None else count,
     )
-    unlikeness = _unlikeness(traits, reference.quantiles, reference.judged)
+    unlikeness = _unlikeness(traits, reference.levels, reference.judged)
     beyond = np.flatnonzero(unlikeness > reference.limit)
     return [
-        _flag(TRAITS[j], traits[j], reference.quantiles[:, j], unlikeness[j], reference.limit)
+        _flag(TRAITS[j], traits[j], reference.levels[:, j], unlikeness[j], reference.limit)
         for j in beyond[np.argsort(-unlikeness[beyond], kind="stable")]
     ]
 
@@ -384,37 +387,43 @@ def _traits(
 
 
 def _log(distance: float) -> float:
-    return float(np.log(max(distance, 1e-9)))
+    return float(np.log(max(distance, 0.01)))
 
 
-def _quantiles(traits: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
-    """5 %, 50 % and 95 % of training patients' traits (n, t), as (3, t); 0 where not judged."""
-    found = np.zeros((3, len(judged)))
+def _levels(traits: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
+    """`Reference.levels` of patients' traits (n, t); 0 where not judged."""
+    levels = np.zeros((5, len(judged)))
     for j in np.flatnonzero(judged):
         known = np.sort(traits[np.isfinite(traits[:, j]), j])
-        found[:, j] = _weights(len(known)) @ known
-    return np.sort(found, axis=0)  # equal values may differ by rounding
+        levels[:, j] = _weights(len(known)) @ known
+    return np.sort(levels, axis=0)  # equal values may differ by rounding
 
 
 @lru_cache
 def _weights(n: int) -> Floats:
-    """Harrell and Davis' weights (3, n) of sorted values: no quantile is one patient's value."""
+    """Weights (5, n) of sorted values that give their levels, none of which is one patient's value.
+
+    Quantiles are Harrell and Davis'. Of few patients, a tail is more than a twentieth.
+    """
     steps, p = np.arange(n + 1) / n, np.array([[0.05], [0.5], [0.95]])
-    weights: Floats = np.diff(beta.cdf(steps, (n + 1) * p, (n + 1) * (1 - p)))
-    return weights
+    quantiles = np.diff(beta.cdf(steps, (n + 1) * p, (n + 1) * (1 - p)))
+    most = max(n / 20, min(5, n / 4))
+    tail = np.clip(most - np.arange(n), 0, 1) / most
+    return np.vstack([tail, quantiles, tail[::-1]])
 
 
-def _unlikeness(traits: Floats, quantiles: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
-    low, median, high = quantiles
+def _unlikeness(traits: Floats, levels: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
+    least, _, median, _, greatest = levels
     with np.errstate(invalid="ignore"):
-        above = np.where(_HIGH, (traits - median) / np.maximum(high - median, _LEAST), 0)
-        below = np.where(_LOW, (median - traits) / np.maximum(median - low, _LEAST), 0)
+        above = np.where(_HIGH, (traits - median) / np.maximum(greatest - median, _LEAST), 0)
+        below = np.where(_LOW, (median - traits) / np.maximum(median - least, _LEAST), 0)
     return np.where(judged & np.isfinite(traits), np.maximum(above, below), 0.0)
 
 
-def _flag(trait: Trait, value: float, quantiles: Floats, unlikeness: float, limit: float) -> Flag:
-    low, _, high = (_said(trait.shown(q)) for q in quantiles)
-    words = trait.low if value < quantiles[1] else trait.high
+def _flag(trait: Trait, value: float, levels: Floats, unlikeness: float, limit: float) -> Flag:
+    low, median, high = levels[1:4]
+    words = trait.low if value < median else trait.high
+    low, high = _said(trait.shown(low)), _said(trait.shown(high))
     if trait.low is None:
         usual = f"95 % of them have at most {high}"
     elif trait.high is None:
@@ -441,7 +450,7 @@ def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         "limit": (),
         "odd_from": (2,),
         "judged": (len(TRAITS),),
-        "quantiles": (3, len(TRAITS)),
+        "levels": (5, len(TRAITS)),
     }
     for space in _SPACES:
         width = len(MEASURED) if space == "look" else np.size(arrays.get(f"{space}.mean", 0))
@@ -464,7 +473,7 @@ def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
             faults.append(f"{name}: has a value that is not above 0")
         elif name.endswith(".between") and (array < 0).any():
             faults.append(f"{name}: has a value below 0")
-        elif name == "quantiles" and (np.diff(array, axis=0) < 0).any():
+        elif name == "levels" and (np.diff(array, axis=0) < 0).any():
             faults.append(f"{name}: are not in order")
     if faults:
         raise UserError(

@@ -1,0 +1,274 @@
+"""From which strength on a patient whose pictures were changed is found to be unlike the others.
+
+    python -m benchmarks.perturbed --workspace=my_run --cohort=my_cohort
+
+takes the labelled patients of a workspace in which `ingest` and `ssl_pretrain` ran, a tenth at a
+time. The reference and a classifier on pictures are fitted on the other nine tenths. Then the
+pictures of the held-out patients are changed before they are cropped, embedded in their original
+view, judged and classified. To bound the time, at most `--cells` pictures a patient are taken, in
+the reference too; `--keep=FOLDER` keeps the embeddings there for the next time.
+
+It prints a row for each way and strength: the share of patients flagged, with its exact interval
+(Clopper and Pearson); which trait was beyond the limit most often; and the balanced accuracy of the
+classifier (mean of whitened cells, logistic regression) on these same pictures.
+"""
+
+import argparse
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageFilter
+from scipy.ndimage import gaussian_filter
+from scipy.stats import beta
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+
+from lymphocytosis.decision.unlike import find_unlike, fit_reference
+from lymphocytosis.encoders.checkpoint import unpack
+from lymphocytosis.encoders.embed import ReadyEncoder
+from lymphocytosis.imaging.decode import decode_picture
+from lymphocytosis.imaging.measures import measure_pictures
+from lymphocytosis.imaging.views import view_of
+from lymphocytosis.parameters import ComputeParameters, ImageParameters
+
+FOLDS = 10
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def as_bytes(values: np.ndarray[Any, Any]) -> Pixels:
+    """Round and clip to what a camera gives."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def exposed(pixels: Pixels, factor: float) -> Pixels:
+    """All channels, times a factor."""
+    return as_bytes(pixels * factor)
+
+
+def balanced(pixels: Pixels, tilt: float) -> Pixels:
+    """White balance: red times 1 + tilt, blue times 1 - tilt."""
+    return as_bytes(pixels * np.array([1 + tilt, 1, 1 - tilt]))
+
+
+def stained(pixels: Pixels, factor: float) -> Pixels:
+    """Optical density against white, times a factor."""
+    return as_bytes(255 * (np.maximum(pixels, 1) / 255) ** factor)
+
+
+def tinted(pixels: Pixels, tilt: float) -> Pixels:
+    """Another stain: density in red times 1 + tilt, in blue times 1 - tilt."""
+    return as_bytes(255 * (np.maximum(pixels, 1) / 255) ** np.array([1 + tilt, 1, 1 - tilt]))
+
+
+def blurred(pixels: Pixels, sigma: float) -> Pixels:
+    """A Gaussian blur, in pixels of the file."""
+    return as_bytes(gaussian_filter(pixels.astype(float), (sigma, sigma, 0)))
+
+
+def sharpened(pixels: Pixels, percent: float) -> Pixels:
+    """An unsharp mask, as microscopes' programs apply it."""
+    mask = ImageFilter.UnsharpMask(radius=2, percent=int(percent), threshold=0)
+    return np.asarray(Image.fromarray(pixels).filter(mask))
+
+
+def noisy(pixels: Pixels, sigma: float) -> Pixels:
+    """Noise of a camera."""
+    return as_bytes(pixels + np.random.default_rng(0).normal(0, sigma, pixels.shape))
+
+
+def compressed(pixels: Pixels, quality: float) -> Pixels:
+    """A JPEG of that quality."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=int(quality))
+    return np.asarray(Image.open(file))
+
+
+def greyed(pixels: Pixels, share: float) -> Pixels:
+    """Colour mixed with grey."""
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    return as_bytes((1 - share) * pixels + share * grey)
+
+
+def coarse(pixels: Pixels, factor: float) -> Pixels:
+    """Taken with fewer pixels, and enlarged to the same size."""
+    side = len(pixels)
+    small = Image.fromarray(pixels).resize((round(side * factor),) * 2, Image.Resampling.BICUBIC)
+    return np.asarray(small.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def of_laboratory(pixels: Pixels, number: float) -> Pixels:
+    """Another laboratory, made up: stain, light, camera and file differ a little each."""
+    rng = np.random.default_rng(int(number))
+    tilt, stain, light, balance = rng.choice([-1, 1], 4) * (0.08, 0.12, 0.06, 0.03)
+    changed = balanced(exposed(stained(tinted(pixels, tilt), 1 + stain), 1 + light), balance)
+    return compressed(blurred(changed, 0.5), 80)
+
+
+# By zoom, the crop changes, not the pixels: below 1 it takes in more of the picture.
+ZOOM = "zoom"
+CHANGES: dict[str, tuple[Callable[[Pixels, float], Pixels] | None, tuple[float, ...]]] = {
+    "brightness": (exposed, (1.06, 0.95, 0.9, 0.8)),
+    "white balance, red and blue": (balanced, (-0.05, -0.02, 0.02, 0.05)),
+    "strength of the stain": (stained, (0.8, 0.9, 1.1, 1.25)),
+    "tint of the stain": (tinted, (-0.1, -0.05, 0.05, 0.1)),
+    "grey": (greyed, (0.1, 0.25, 0.5, 1)),
+    "blur, pixels": (blurred, (0.5, 0.75, 1, 2)),
+    "sharpened, percent": (sharpened, (50, 100, 200)),
+    "noise": (noisy, (4, 8, 16)),
+    "JPEG quality": (compressed, (50, 35, 20, 10)),
+    "fewer pixels": (coarse, (0.75, 0.5, 0.35)),
+    ZOOM: (None, (0.7, 0.8, 0.9, 1.1, 1.2, 1.4)),
+    "another laboratory, number": (of_laboratory, (1, 2, 3, 4)),
+}
+
+
+def main() -> None:
+    """Print the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--cohort", type=Path, required=True)
+    parser.add_argument("--cells", type=int, default=16, help="most pictures of a patient")
+    parser.add_argument("--keep", type=Path, help="a folder for embeddings")
+    parser.add_argument("--changes", nargs="*", default=list(CHANGES), help="some of the changes")
+    asked = parser.parse_args()
+
+    autoencoder = torch.load(newest(asked.workspace, "03_encoder/autoencoder.pt"))
+    patients, cells = training_patients(asked.workspace, asked.cells)
+    files = [decoded(asked.cohort / path) for path in cells["path"]]
+    model, image = unpack(autoencoder)
+    compute = ComputeParameters(
+        accelerator="auto", precision="32-true", embed_batch_size=32, embed_backend="onnx"
+    )
+    encoder = ReadyEncoder(model, image.size, ["original"], view_of, compute)
+
+    def features(name: str, strength: float) -> tuple[Any, Any]:
+        """Measures (n, m) and embeddings (n, D) of all pictures, changed."""
+        kept = asked.keep and asked.keep / f"{name.replace(' ', '_')} {strength:g}.npz"
+        pixels = np.stack([changed(file, image, name, strength) for file in files])
+        if kept and kept.exists():
+            return measure_pictures(pixels), np.load(kept)["embeddings"]
+        parts = encoder.embed(pixels, np.arange(len(pixels)))
+        embeddings = np.concatenate([large[:, 0] for _, large, _ in parts])
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(kept, embeddings=embeddings)
+        return measure_pictures(pixels), embeddings
+
+    plain = features("unchanged", 0)
+    folds = list(fitted(patients, cells, *plain))
+    print("| change | strength | flagged | most often by | balanced accuracy |")
+    print("|---|---|---|---|---|")
+    print(row("none", "", patients, cells, folds, plain), flush=True)
+    for name in asked.changes:
+        for strength in CHANGES[name][1]:
+            found = features(name, strength)
+            print(row(name, f"{strength:g}", patients, cells, folds, found), flush=True)
+
+
+def newest(workspace: Path, entry: str) -> Path:
+    """The file of an entry's newest version."""
+    return max((workspace / entry).iterdir()) / Path(entry).name
+
+
+def training_patients(workspace: Path, most: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The labelled patients, and some cells of each."""
+    patients = pd.read_parquet(newest(workspace, "02_intermediate/patients.parquet"))
+    patients = patients[patients["label"].notna()].reset_index(drop=True)
+    cells = pd.read_parquet(newest(workspace, "02_intermediate/cells.parquet"))
+    cells = cells[cells["row"].notna() & cells["patient_id"].isin(patients["patient_id"])]
+    # The image_ids are numbers in no known order, so the first are as good as any.
+    first = cells.sort_values(["patient_id", "image_id"]).groupby("patient_id").head(most)
+    return patients, first.reset_index(drop=True)
+
+
+def decoded(path: Path) -> Pixels:
+    """A file's pixels, before the crop."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def changed(pixels: Pixels, image: ImageParameters, name: str, strength: float) -> Pixels:
+    """A picture as it would be stored, had it been taken otherwise."""
+    change = CHANGES.get(name, (None, ()))[0]
+    if change:
+        pixels = change(pixels, strength)
+    if name == ZOOM:
+        image = image.model_copy(update={"crop": round(image.crop / strength)})
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+    stored = decode_picture(file.getvalue(), "changed.png", image).pixels
+    if stored is None:
+        raise ValueError(f"{name} {strength:g} leaves nothing of a picture")
+    return stored
+
+
+def fitted(
+    patients: pd.DataFrame, cells: pd.DataFrame, measures: Any, embeddings: Any
+) -> Iterator[tuple[pd.DataFrame, Any, Any]]:
+    """For each fold: the held-out patients, the others' reference, and a classifier."""
+    persons = pd.factorize(patients["person"])[0]
+    fold = (np.random.default_rng(1).permutation(persons.max() + 1) % FOLDS)[persons]
+    for number in range(FOLDS):
+        others = patients[fold != number]
+        reference = fit_reference(others, cells, measures, embeddings)
+        of_others = cells["patient_id"].isin(others["patient_id"]).to_numpy()
+        kept = min(200, *embeddings[of_others].shape)
+        whitening = PCA(kept, whiten=True, svd_solver="covariance_eigh").fit(
+            embeddings[of_others].astype(float)
+        )
+        classifier = LogisticRegression(C=3.0, class_weight="balanced", max_iter=10_000)
+        bags = pooled(others, cells, whitening, embeddings)
+        classifier.fit(bags, others["label"].astype(int))
+
+        def classify(
+            patients: Any, found: Any, whitening: Any = whitening, fit: Any = classifier
+        ) -> Any:
+            return fit.predict(pooled(patients, cells, whitening, found))
+
+        yield patients[fold == number], reference, classify
+
+
+def pooled(patients: pd.DataFrame, cells: pd.DataFrame, whitening: PCA, embeddings: Any) -> Any:
+    """Each patient's mean of whitened cells."""
+    rows = cells.groupby("patient_id").indices
+    means = [embeddings[rows[key]].astype(float).mean(axis=0) for key in patients["patient_id"]]
+    return whitening.transform(np.array(means))
+
+
+def row(
+    name: str, strength: str, patients: pd.DataFrame, cells: pd.DataFrame, folds: Any, found: Any
+) -> str:
+    """A line of the table."""
+    measures, embeddings = found
+    rows = cells.groupby("patient_id").indices
+    flagged, why, label, decision = [], Counter[str](), [], []
+    for held_out, reference, classify in folds:
+        label += held_out["label"].astype(int).tolist()
+        decision += classify(held_out, embeddings).tolist()
+        for patient in held_out.itertuples():
+            of_one = rows[patient.patient_id]
+            converted = float((cells["status"].iloc[of_one] == "converted").mean())
+            flags = find_unlike(
+                reference, measures[of_one], embeddings[of_one], converted,
+                patient.age_years, patient.lymphocyte_count,
+            )  # fmt: skip
+            flagged.append(bool(flags))
+            why.update(flag.name for flag in flags)
+    k, n = sum(flagged), len(flagged)
+    low = beta.ppf(0.025, k, n - k + 1) if k else 0
+    high = beta.ppf(0.975, k + 1, n - k) if k < n else 1
+    traits = ", ".join(f"{trait} {count}" for trait, count in why.most_common(3))
+    return (
+        f"| {name} | {strength} | {k / n:.0%} ({low:.0%} to {high:.0%}) | {traits} | "
+        f"{balanced_accuracy_score(label, decision):.3f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
