@@ -47,7 +47,7 @@ def plainly(picture):
     found["saturation"] = (values.max(axis=2) - values.min(axis=2)).mean()
     found["nucleus_share"] = dark.mean()
     found["contrast"] = np.log2(green.std())
-    step = max(1, len(green) // 65)
+    step = max(1, len(green) // 33)
     for what, name, lags in (
         (green, "detail", (1, 2, 4, 8)),
         (values[..., 0] - values[..., 2], "colour_detail", (2, 8)),

@@ -32,7 +32,7 @@ MEASURES = (
 # Colours are counted on a grid of at least this many pixels a side.
 _GRID = 100
 # Rows and columns along which detail is measured, per side of a picture.
-_LINES = 65
+_LINES = 33
 _BACKGROUND = 0.95
 # Of a picture's values; what is less counts as this, since 0 has no logarithm.
 _LEAST = 1 / 64
@@ -73,10 +73,12 @@ def _measure(picture: npt.NDArray[np.uint8]) -> list[float]:
     colours = _colours(picture)
     contrast = colours[-1]
     step = max(1, len(picture) // _LINES)
-    lines = np.concatenate([picture[::step], picture[:, ::step].swapaxes(0, 1)])
-    red, green, blue = np.ascontiguousarray(lines.transpose(2, 0, 1), np.float32)
+    # Columns are not turned into rows, which would take longer than all else.
+    lines = [picture[::step].swapaxes(0, 1), picture[:, ::step]]
+    red, green, blue = ([np.array(part[..., c], np.float32) for part in lines] for c in range(3))
+    colour = [first - last for first, last in zip(red, blue, strict=True)]
     details = [_detail(green, lag) - contrast for lag in DETAIL_LAGS]
-    details += [_detail(red - blue, lag) - contrast for lag in COLOUR_LAGS]
+    details += [_detail(colour, lag) - contrast for lag in COLOUR_LAGS]
     return colours + details
 
 
@@ -125,9 +127,11 @@ def _threshold(counts: npt.NDArray[np.int64]) -> int:
     return int(between.argmax())
 
 
-def _detail(lines: npt.NDArray[np.float32], lag: int) -> float:
-    second = lines[:, 2 * lag :] - 2 * lines[:, lag:-lag] + lines[:, : -2 * lag]
-    return _log(float(np.abs(second).sum()) / second.size)
+def _detail(lines: list[npt.NDArray[np.float32]], lag: int) -> float:
+    """Log of the mean absolute second difference along the first axis."""
+    seconds = [part[2 * lag :] - 2 * part[lag:-lag] + part[: -2 * lag] for part in lines]
+    total = sum(float(np.abs(second).sum()) for second in seconds)
+    return _log(total / sum(second.size for second in seconds))
 
 
 def _log(value: float) -> float:
