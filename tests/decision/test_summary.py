@@ -135,7 +135,7 @@ class TestAdvice:
             in text
         )
         assert f"| {ENSEMBLE} | platt | 0.300 [0.200, 0.400] | 0.100 [0.050, 0.200] | 75% |" in text
-        assert "90% of its patients" in text
+        assert "should be at least 90%, and sensitivity 95%" in text
         assert "too few" not in text
 
     def test_a_class_with_too_few_patients_is_named(self):

@@ -223,16 +223,16 @@ def describe_referral(referral_evaluation: pd.DataFrame, ensemble: EnsembleParam
     lines = [
         "Advice on a new patient: refer, do not refer, or look again, where the referral and the "
         "conformal set do not say the same. Calibration, threshold and sets were fitted on the "
-        "other folds' patients, by their held-out predictions. A class's sets should hold it for "
-        f"at least {1 - ensemble.error_rate:.0%} of its patients, and the referral find "
-        f"{ensemble.wanted_sensitivity:.0%} of the tumoral ones. Exact intervals.",
-        "",
-        *(f"- **{text}**" for text in say_limits(reactive, tumoral, ensemble.error_rate)),
+        "other folds' patients, by their held-out predictions. Coverage, the share of a class's "
+        f"patients whose set holds it, should be at least {1 - ensemble.error_rate:.0%}, and "
+        f"sensitivity {ensemble.wanted_sensitivity:.0%}. Exact intervals.",
         "",
     ]
+    limits = say_limits(reactive, tumoral, ensemble.error_rate)
+    lines += [f"- **{text}**" for text in limits] + [""] * bool(limits)
     advice = {
-        "sets that hold tumoral, of tumoral": "coverage_tumoral",
-        "reactive, of reactive": "coverage_reactive",
+        "coverage of tumoral": "coverage_tumoral",
+        "coverage of reactive": "coverage_reactive",
         "sensitivity": "sensitivity",
         "specificity": "specificity",
         "look again": "undecided",

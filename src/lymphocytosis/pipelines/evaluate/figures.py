@@ -96,7 +96,7 @@ def plot_calibration(
 
     Returns:
         The figure, a panel a method; bars are binomial (Wilson) intervals of one repeat's bin. The
-        calibrated curve is drawn where a calibration was kept in any fold.
+        calibrated curve is drawn where most folds kept a calibration.
     """
     names = _shown(nested_predictions)
     figure = Figure(figsize=(2.7 * len(names), 3.2), layout="constrained")
@@ -106,7 +106,7 @@ def plot_calibration(
         rows = nested_predictions[nested_predictions["method"] == name]
         _draw_bins(axis, rows, evaluation.confidence, "o-", colour, "as predicted")
         judged = referral_predictions[referral_predictions["method"] == name]
-        if (judged["kept"] != "none").any():
+        if (judged["kept"] != "none").mean() > 0.5:
             kept = [judged["kept"] == "platt", judged["kept"] == "beta"]
             calibrated = np.select(kept, [judged["platt"], judged["beta"]], judged["probability"])
             rows = judged.assign(probability=calibrated)
