@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -253,3 +254,15 @@ def test_the_small_embedding_may_decide(world):
     row = diagnose(ReadySystem(world.bundle(size="small"), COMPUTE), world, "P18").row
     plain = 1 / (1 + np.exp(-(2 * logit(row["small_mean"]) + 0.1)))
     assert row["probability"] == pytest.approx(plain)
+
+
+def test_why_to_look_again_is_always_told(world):
+    bundle = world.bundle()
+    # Refers everybody, and holds nobody for tumoral.
+    contradicts = replace(REFERRAL, threshold=0.0, tumoral_from=1.0, reactive_up_to=1.0)
+    system = ReadySystem(
+        replace(bundle, referrals=dict.fromkeys(bundle.referrals, contradicts)), COMPUTE
+    )
+    row = diagnose(system, world, "P18").row
+    assert (row["referral"], row["set"], row["advice"]) == ("refer", "do not refer", "look again")
+    assert any(text.startswith("Only a reactive one is possible") for text in row["reasons"])

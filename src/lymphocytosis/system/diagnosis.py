@@ -225,6 +225,9 @@ class ReadySystem:
             said.append(f"Neither reactive nor tumoral can be excluded {rate}.")
         if advice.set == "none":
             said.append(f"The probability is unusual for a reactive and for a tumoral one {rate}.")
+        if advice.set in ("refer", "do not refer") and advice.set != advice.referral:
+            one = "tumoral" if advice.set == "refer" else "reactive"
+            said.append(f"Only a {one} one is possible {rate}, which contradicts the threshold.")
         if unlike:
             said.append("The patient is unlike the training patients, so all this is uncertain.")
         return said

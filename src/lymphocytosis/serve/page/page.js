@@ -12,7 +12,7 @@ const PICTURE = /\.(jpe?g|png|bmp|tiff?|zip)$/i;
 const ADVICE = {
   refer: ["refer", "Refer to flow cytometry", "The model finds this patient more like those with a tumoral form."],
   "do not refer": ["keep", "Do not refer", "The model finds this patient more like those with a reactive form."],
-  "look again": ["look", "Look again", "The model can't tell reliably: both forms are possible, or this patient is unlike those it was trained on. A person should look at the blood film."],
+  "look again": ["look", "Look again", "The model can't tell reliably on this patient, for the reasons below. A person should look at the blood film."],
 };
 const KINDS = [
   ["toward_tumoral", "Speak most for a tumoral form", "No cell does."],
