@@ -50,7 +50,8 @@ torture: install
 
 fuzz: install
 	$(BIN)/python tests/fuzz.py --pictures=10000 --tables=1000
-	$(BIN)/python tests/fuzz_http.py --bundle=$(BUNDLE) --requests=10000
+	if [ -d "$(BUNDLE)" ]; then $(BIN)/python tests/fuzz_http.py --bundle=$(BUNDLE); \
+	else echo "no requests were sent: there is no bundle $(BUNDLE)"; fi
 
 serve: install
 	@test -d "$(BUNDLE)" || { echo "There is no bundle $(BUNDLE). Make one: make demo, then \

@@ -21,6 +21,7 @@ MODULES = (
     "kedro_share",
     "cold_start",
     "backends",
+    "serve",
 )
 PEERS = (
     "torch",
@@ -28,6 +29,8 @@ PEERS = (
     "onnxruntime",
     "openvino",
     "torchmil",
+    "fastapi",
+    "uvicorn",
     "pillow",
     "simplejpeg",
     "pyarrow",

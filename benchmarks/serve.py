@@ -27,7 +27,7 @@ from lymphocytosis.system.diagnosis import ReadySystem
 from tests.fuzz_http import memory_of, served
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
-CLIENTS, REQUESTS, CELLS, TURNS = 8, 1_000, 80, 9
+CLIENTS, REQUESTS, CELLS, TURNS = 8, 1_000, 80, 5
 
 Patient = dict[str, bytes]
 
