@@ -40,11 +40,19 @@ class TestHost:
 class TestOtherSites:
     @pytest.mark.parametrize(
         "headers",
-        [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+        [
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},  # another port of this machine
+        ],
     )
     def test_may_not_post(self, client, pictures, as_files, headers):
         answer = client.post("/v1/predict", files=as_files(pictures), headers=headers)
         assert answer.status_code == 403
+
+    def test_may_link_to_the_page(self, client):
+        assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 
     def test_the_page_may(self, client, pictures, as_files):
         headers = {"Origin": "http://127.0.0.1:8000", "Sec-Fetch-Site": "same-origin"}
@@ -103,7 +111,7 @@ def _no_token(monkeypatch):
 
 class TestDoors:
     def test_this_machine_needs_no_token(self):
-        doors = open_doors("127.0.0.1", None, ["cells.example"])
+        doors = open_doors("127.0.0.1", None, ["Cells.example"])
         assert doors.token is None
         assert doors.hosts == {*LOCAL_NAMES, "cells.example"}
 

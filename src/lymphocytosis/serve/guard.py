@@ -94,8 +94,10 @@ def open_doors(host: str, token_file: Path | None, more_hosts: Sequence[str]) ->
             f"--host={host} lets other machines in, and there is no token. Give one by "
             f"--token-file=FILE or the variable {TOKEN_VARIABLE}; make one: openssl rand -hex 32"
         )
-    local = is_loopback(host)
-    return Doors(frozenset((*LOCAL_NAMES, host, *more_hosts)) if local else None, token or None)
+    if not is_loopback(host):
+        return Doors(None, token)
+    names = (*LOCAL_NAMES, host, *more_hosts)
+    return Doors(frozenset(name.lower() for name in names), token or None)
 
 
 def read_file(path: Path, what: str) -> bytes:
@@ -187,11 +189,12 @@ class Guard:
                 "This service answers to "
                 f"{', '.join(sorted(self._doors.hosts))} alone; --allow-host adds a name.",
             )
-        # A page elsewhere may make a browser send a form to this machine.
+        # A page elsewhere may make a browser send a form to this machine; a link to here is fine.
         origin = headers.get("origin")
-        if headers.get("sec-fetch-site") == "cross-site" or (
+        elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site") or (
             origin is not None and _host_in(origin) != host
-        ):
+        )
+        if elsewhere and scope["method"] not in ("GET", "HEAD"):
             raise ProblemError(403, "Pages of other sites may not use this service.")
         if self._doors.token is not None and scope["path"].startswith(GUARDED):
             kind, _, given = headers.get("authorization", "").partition(" ")
