@@ -6,7 +6,7 @@ takes the labelled patients of a workspace in which `ingest`, `ssl_pretrain` and
 tenth at a time. The reference and a classifier on pictures are fitted on the other nine tenths.
 Then the pictures of the held-out patients are changed before they are cropped, embedded in their
 original view, judged and classified. To bound the time, at most `--cells` pictures of a patient are
-taken, in the reference too, but not for the classifier. `--keep=FOLDER` keeps the embeddings there.
+taken, in the reference too, but not for the classifier. `--keep=FOLDER` keeps what was computed.
 
 It prints a row for each change and strength: the share of patients flagged, with its exact interval
 (Clopper and Pearson); the traits that were most often beyond the limit; and the balanced accuracy
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--cohort", type=Path, required=True)
     parser.add_argument("--cells", type=int, default=16, help="most pictures of a patient")
-    parser.add_argument("--keep", type=Path, help="an existing folder for embeddings")
+    parser.add_argument("--keep", type=Path, help="an existing folder for what is computed")
     parser.add_argument("--changes", nargs="*", default=list(CHANGES), help="some of the changes")
     asked = parser.parse_args()
 
@@ -155,16 +155,16 @@ def main() -> None:
     print(row("none", "", cells, folds, [values[few] for values in plain]), flush=True)
     for name in asked.changes:
         for strength in CHANGES[name][1]:
-            pixels = np.stack([changed(file, image, name, strength) for file in files])
-            kept = asked.keep and asked.keep / f"{name.replace(' ', '_')}_{strength:g}.npy"
+            kept = asked.keep and asked.keep / f"{name.replace(' ', '_')}_{strength:g}.npz"
             if kept and kept.exists():
-                embeddings = np.load(kept)
+                found = [np.load(kept)[key] for key in ("measures", "embeddings")]
             else:
+                pixels = np.stack([changed(file, image, name, strength) for file in files])
                 parts = encoder.embed(pixels, np.arange(len(pixels)))
                 embeddings = np.concatenate([large[:, 0] for _, large, _ in parts])
+                found = [measure_pictures(pixels), embeddings]
             if kept:
-                np.save(kept, embeddings)
-            found = [measure_pictures(pixels), embeddings]
+                np.savez(kept, measures=found[0], embeddings=found[1])
             print(row(name, f"{strength:g}", cells, folds, found), flush=True)
 
 

@@ -7,10 +7,13 @@ twentieth, whose mean is h_j, or of their least one, whose mean is l_j:
 
     u_j = (t_j - m_j) / (h_j - m_j) above the median, (m_j - t_j) / (m_j - l_j) below it
 
-A mean of a tail is further away where the tail is heavy, so one limit q fits all traits. A patient
-is flagged where max_j u_j > q. With U_i the maximum of training patient i, measured against the
-others, q is the ceil(0.95 (n + 1))-th smallest of U_1 ... U_n: so about 5 % of patients of the same
-source are flagged, by whichever trait.
+A mean of a tail is further away where the tail is heavy, so traits are compared alike. They form
+four groups: the record, the pictures' measures one by one, the measures together, and the cells'
+embeddings. A group's unlikeness is U_g = max_j u_j over its traits, and s_g its 95 % quantile over
+training patients: a group of many traits gets no larger share of the flags. A patient is flagged
+where max_g U_g / s_g > q. With r_i that maximum of training patient i, measured against the others,
+q is the ceil(0.95 (n + 1))-th smallest of r_1 ... r_n: so about 5 % of patients of the same source
+are flagged, by whichever trait.
 
 Distances and shares of odd cells of patient i come from spaces fitted without it: each tenth of the
 training patients is measured in a space fitted on the other nine tenths.
@@ -111,8 +114,8 @@ TRAITS = (
     Trait("age", "age in years", "lower age", "higher age", 1),
     Trait("count", "10^9 lymphocytes per litre", "lower count", "higher count", 0.05, np.exp),
     *_MEASURED,
-    Trait("look", "distance of their mean", None, "stranger pictures", 0.05, np.exp),
     Trait("odd_pictures", "share of odd pictures", None, "more odd pictures", 0.05),
+    Trait("look", "distance of their mean", None, "stranger pictures", 0.05, np.exp),
     Trait("embedding", "distance of their mean", None, "stranger cells", 0.05, np.exp),
     Trait(
         "embedding_rest", "distance of their mean in other directions",
@@ -128,10 +131,14 @@ _LOW, _HIGH = (
     np.array([words is not None for words in side])
     for side in zip(*((t.low, t.high) for t in TRAITS), strict=True)
 )
+_GROUPS = ("cells", "brightness", "look", "embedding")
 _LEAST = np.array([trait.least for trait in TRAITS])
+# The groups' first traits, and each trait's group.
+_FIRST = [[trait.name for trait in TRAITS].index(n) for n in _GROUPS]
+_GROUP = np.digitize(range(len(TRAITS)), _FIRST) - 1
 _SPACES = ("look", "embedding")
 _KINDS: dict[str, type[np.generic]] = {"patients": np.int64, "judged": np.bool_}
-_POSITIVE = ("patients", "limit", "odd_from", ".scale")
+_POSITIVE = ("patients", "limits", "odd_from", ".scale")
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class Reference:
 
     Attributes:
         patients: how many it was fitted on.
-        limit: unlikeness above which a patient is flagged.
+        limits: (t,) unlikeness above which a trait is flagged: q s_g, the same within a group.
         odd_from: (2,) distances above which a picture's measures and its embedding are odd.
         judged: (t,) bool; the traits that enough training patients have.
         levels: (5, t) of each trait over training patients: mean of the least twentieth; quantiles
@@ -165,7 +172,7 @@ class Reference:
     """
 
     patients: int
-    limit: float
+    limits: Floats
     odd_from: Floats
     judged: npt.NDArray[np.bool_]
     levels: Floats
@@ -229,7 +236,7 @@ class Reference:
         )
         return cls(
             int(arrays["patients"]),
-            float(arrays["limit"]),
+            arrays["limits"],
             arrays["odd_from"],
             arrays["judged"],
             arrays["levels"],
@@ -279,15 +286,17 @@ def fit_reference(
             ]
         )
         judged = np.isfinite(traits).sum(axis=0) >= FEWEST
-        most = [
-            _unlikeness(traits[i], _levels(traits[person != person[i]], judged), judged).max()
+        others = [person != person[i] for i in range(len(bags))]
+        unlikeness = [
+            _unlikeness(traits[i], _levels(traits[others[i]], judged), judged)
             for i in range(len(bags))
         ]
-        rank = min(np.ceil(round((1 - FLAGGED) * (len(bags) + 1), 9)), len(bags))
+        by_group = np.maximum.reduceat(unlikeness, _FIRST, axis=1)
+        ratios = [(by_group[i] / _scales(by_group[others[i]])).max() for i in range(len(bags))]
+        rank = min(int(np.ceil(round((1 - FLAGGED) * (len(bags) + 1), 9))), len(bags))
         return Reference(
             patients=len(bags),
-            # Within the range of most training patients nobody is unlike them.
-            limit=max(1.0, float(np.sort(most)[int(rank) - 1])),
+            limits=max(1.0, np.sort(ratios)[rank - 1]) * _scales(by_group)[_GROUP],
             odd_from=odd_from,
             judged=judged,
             levels=_levels(traits, judged),
@@ -328,10 +337,11 @@ def find_unlike(
         np.nan if count is None else count,
     )
     unlikeness = _unlikeness(traits, reference.levels, reference.judged)
-    beyond = np.flatnonzero(unlikeness > reference.limit)
+    scores = unlikeness / reference.limits
     return [
-        _flag(TRAITS[j], traits[j], reference.levels[:, j], unlikeness[j], reference.limit)
-        for j in beyond[np.argsort(-unlikeness[beyond], kind="stable")]
+        Flag(TRAITS[j].name, _text(j, traits, unlikeness, reference), float(scores[j]))
+        for j in np.argsort(-scores, kind="stable")
+        if scores[j] > 1
     ]
 
 
@@ -381,7 +391,7 @@ def _traits(
     return np.array([
         np.log(n), converted_share, age, np.log(count),
         *np.median(measures, axis=0),
-        _log(look.mean), odd_pictures,
+        odd_pictures, _log(look.mean),
         _log(place.mean), _log(place.rest), odd_cells,
     ])  # fmt: skip
 
@@ -412,6 +422,12 @@ def _weights(n: int) -> Floats:
     return np.vstack([tail, quantiles, tail[::-1]])
 
 
+def _scales(by_group: Floats) -> Floats:
+    """95 % quantile of patients' unlikeness (n, 4) in each group, (4,)."""
+    # It is 0 where no training patient has anything unusual.
+    return np.maximum(0.5, _weights(len(by_group))[3] @ np.sort(by_group, axis=0))
+
+
 def _unlikeness(traits: Floats, levels: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
     least, _, median, _, greatest = levels
     with np.errstate(invalid="ignore"):
@@ -420,22 +436,33 @@ def _unlikeness(traits: Floats, levels: Floats, judged: npt.NDArray[np.bool_]) -
     return np.where(judged & np.isfinite(traits), np.maximum(above, below), 0.0)
 
 
-def _flag(trait: Trait, value: float, levels: Floats, unlikeness: float, limit: float) -> Flag:
-    low, median, high = levels[1:4]
-    words = trait.low if value < median else trait.high
-    low, high = _said(trait.shown(low)), _said(trait.shown(high))
-    if trait.low is None:
-        usual = f"95 % of them have at most {high}"
-    elif trait.high is None:
-        usual = f"95 % of them have at least {low}"
-    else:
-        usual = f"90 % of them have {low} to {high}"
-    return Flag(
-        trait.name,
-        f"{words} than in training patients: {trait.quantity} {_said(trait.shown(value))}, {usual} "
-        f"(unlikeness {unlikeness:.1f}, limit {limit:.1f})",
-        float(unlikeness / limit),
+def _text(j: int, traits: Floats, unlikeness: Floats, reference: Reference) -> str:
+    """What is unlike in a trait, and by how much."""
+    trait, median = TRAITS[j], reference.levels[2, j]
+    text = (
+        f"{trait.low if traits[j] < median else trait.high} than in training patients: "
+        f"{_compared(j, traits, reference)} "
+        f"(unlikeness {unlikeness[j]:.1f}, limit {reference.limits[j]:.1f})"
     )
+    if trait.name == "look":
+        first = _FIRST[1]
+        most = first + int(unlikeness[first : first + len(MEASURED)].argmax())
+        text += f"; most of all, {_compared(most, traits, reference)}"
+    return text
+
+
+def _compared(j: int, traits: Floats, reference: Reference) -> str:
+    trait = TRAITS[j]
+    found, low, high = (
+        _said(trait.shown(value)) for value in (traits[j], *reference.levels[[1, 3], j])
+    )
+    if trait.low is None:
+        usual = f"at most {high} in 95 %"
+    elif trait.high is None:
+        usual = f"at least {low} in 95 %"
+    else:
+        usual = f"{low} to {high} in 90 %"
+    return f"{trait.quantity} {found}, {usual} of them"
 
 
 def _said(value: float) -> str:
@@ -447,7 +474,7 @@ def _check(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Refuse what `Reference.arrays` can't have given."""
     expected: dict[str, tuple[int, ...]] = {
         "patients": (),
-        "limit": (),
+        "limits": (len(TRAITS),),
         "odd_from": (2,),
         "judged": (len(TRAITS),),
         "levels": (5, len(TRAITS)),
