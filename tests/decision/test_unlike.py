@@ -384,7 +384,7 @@ CHANGES = {
     "blur": each(lambda p: np.asarray(Image.fromarray(p).filter(ImageFilter.GaussianBlur(2)))),
     "JPEG quality": each(through_jpeg),
     "grey": each(lambda p: np.repeat(p.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)),
-    "zoom 0.64": lambda pictures: kept(pictures, 100),
+    "zoom 0.5": lambda pictures: kept(pictures, 128),
     "zoom 1.4": lambda pictures: kept(pictures, 46),
     "black": each(np.zeros_like),
 }
