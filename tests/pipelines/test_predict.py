@@ -112,6 +112,8 @@ class TestTables:
         schemas.diagnosis_cells.validate(cells)
         assert csv is table
         assert [row["patient_id"] for row in rows] == table["patient_id"].tolist()
+        assert {tuple(row) for row in rows} == {tuple(table.columns)}
+        assert list(table.columns)[-2:] == ["small_avg", "small_sa"]
         assert cells["image_id"].tolist() == ["0.png", "1.png"] * 3
 
     def test_lists_are_texts_in_the_table_and_lists_in_plain_values(self, files, diagnose):
@@ -214,16 +216,39 @@ def test_memory_holds_the_pictures_of_one_patient(files, diagnose):
     assert peak(22) < peak(2) + 20 * 12_000  # a fifth of the pixels
 
 
-def test_the_log_shows_the_first_patients(files, diagnose, caplog):
-    with caplog.at_level(logging.INFO):
-        table, *_ = diagnose(files(22))
-    (shown,) = [text for text in caplog.messages if text.startswith("diagnoses")]
-    assert shown == f"diagnoses\n{describe(table)}"
-    lines = shown.splitlines()
-    assert lines[1] == "22 look again"
-    assert lines[2].startswith(f"  P1   look again    {table['probability'][0]:.3f}  One; Two")
-    assert len(lines) == 23
-    assert lines[-1] == "  ... and 2 more patients"
+class TestLog:
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({"advice": "refer", "set": "refer"}, "  P1  refer         0.900"),
+            ({"set": "both"}, "  P1  look again    0.900  both are possible"),
+            ({"set": "none"}, "  P1  look again    0.900  neither is likely"),
+            ({"set": "refer"}, "  P1  look again    0.900  threshold and set differ"),
+            (
+                {"unlike": True, "flags": "darker cells than usual: 3, 90 % have 5"},
+                "  P1  look again    0.900  darker cells than usual",
+            ),
+            (
+                {"cell_count": 0, "probability": None, "inputs": "pictures"},
+                "  P1  look again           no picture, by pictures alone",
+            ),
+        ],
+    )
+    def test_a_patients_line_says_why(self, changes, line):
+        row = {
+            "patient_id": "P1", "cell_count": 2, "inputs": "pictures and clinical values",
+            "probability": 0.9, "advice": "look again", "set": "both", "unlike": False,
+            "flags": None,
+        }  # fmt: skip
+        assert describe(pd.DataFrame([row | changes])).splitlines()[1:] == [line]
+
+    def test_of_many_the_first_are_shown(self, files, diagnose, caplog):
+        with caplog.at_level(logging.INFO):
+            table, *_ = diagnose(files(22))
+        (shown,) = [text for text in caplog.messages if text.startswith("diagnoses")]
+        assert shown == f"diagnoses\n{describe(table)}"
+        assert shown.splitlines()[1] == "22 look again"
+        assert shown.splitlines()[22:] == ["  ... and 2 more patients"]
 
 
 PROJECT = Path(__file__).parents[2]

@@ -43,7 +43,8 @@ _CELL_TYPES = {
     "distance": "float64",
     "odd": "boolean",
 }
-_SHOWN, _WHY = 20, 100  # lines of the log, letters
+_UNSURE = {"both": "both are possible", "none": "neither is likely"}
+_SHOWN = 20
 
 
 def read_clinical_values(
@@ -122,7 +123,8 @@ def diagnose_patients(
             plain = diagnosis.cells.astype(object).where(diagnosis.cells.notna(), None)
             kept = {"row": diagnosis.row, "cells": plain.to_dict("list")}
             progress.save_values(part, kept)
-        rows.append(kept["row"] | {"warnings": [*patient["warnings"], *kept["row"]["warnings"]]})
+        row = kept["row"] | {"warnings": [*patient["warnings"], *kept["row"]["warnings"]]}
+        rows.append({name: row[name] for name in dict.fromkeys([*_ROW_TYPES, *row])})
         # Of a patient of 80 cells, Arrow's table has 5 kB; pandas' has 15.
         ids = [patient["patient_id"]] * len(pictures)
         cells.append(pa.table({"patient_id": ids, **kept["cells"]}))
@@ -163,20 +165,27 @@ def describe(diagnoses: pd.DataFrame) -> str:
     """Show diagnoses, for the log.
 
     Args:
-        diagnoses: patient_id, advice, probability, flags, reasons, and others.
+        diagnoses: as `diagnose_patients` returns them.
 
     Returns:
-        How many there are of each advice; and a line for each patient, up to 20.
+        How many there are of each advice; and a line for each patient, up to 20: advice,
+        probability, why to look again, and whether clinical values were missing.
     """
     counts = diagnoses["advice"].value_counts()
     lines = [", ".join(f"{count} {advice}" for advice, count in counts.items())]
     width = min(24, max(diagnoses["patient_id"].str.len()))
     for row in diagnoses.head(_SHOWN).to_dict("records"):
         probability = "" if pd.isna(row["probability"]) else f"{row['probability']:.3f}"
-        why = row["reasons"] if pd.isna(row["flags"]) else row["flags"]
-        why = why if len(why) <= _WHY else f"{why[:_WHY]}..."
-        lines.append(
-            f"  {row['patient_id']:<{width}}  {row['advice']:<12}  {probability:>5}  {why}"
-        )
+        why = []
+        if not row["cell_count"]:
+            why.append("no picture")
+        elif row["unlike"]:
+            why.append(row["flags"].partition(":")[0])
+        elif row["advice"] == "look again":
+            why.append(_UNSURE.get(row["set"], "threshold and set differ"))
+        if row["inputs"] == "pictures":
+            why.append("by pictures alone")
+        line = f"  {row['patient_id']:<{width}}  {row['advice']:<12}  {probability:>5}  "
+        lines.append((line + ", ".join(why)).rstrip())
     hidden = len(diagnoses) - _SHOWN
     return "\n".join(lines + [f"  ... and {hidden} more patients"] * (hidden > 0))
