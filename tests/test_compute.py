@@ -1,8 +1,13 @@
+import ctypes
+import re
+from pathlib import Path
+from threading import Thread
+
 import numpy as np
 import pytest
 import torch
 
-from lymphocytosis.compute import finite_losses, in_batches, start_fabric
+from lymphocytosis.compute import finite_losses, give_memory_back, in_batches, start_fabric
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters
 
@@ -56,3 +61,27 @@ def test_batches_hold_each_number_once_and_none_alone(n):
 
 def test_batches_of_one_are_not_merged():
     assert [part.tolist() for part in in_batches(np.arange(3), 1)] == [[0], [1], [2]]
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library can't be asked"
+)
+def test_memory_between_pieces_in_use_is_given_back():
+    def resident():
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+    def hold_some():
+        pieces = [bytearray(50_000) for _ in range(2_000)]
+        kept = pieces[::50]
+        pieces.clear()
+        before.append(resident())
+        give_memory_back()
+        after.append(resident())
+        return kept
+
+    before, after = [], []
+    thread = Thread(target=hold_some)
+    thread.start()
+    thread.join()
+    assert before[0] - after[0] > 80_000_000

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lymphocytosis.cohort.inventory import reasons_of
 from lymphocytosis.cohort.pictures import PictureFile
-from lymphocytosis.compute import start_fabric
+from lymphocytosis.compute import give_memory_back, start_fabric
 from lymphocytosis.decision.referral import Advice, advise
 from lymphocytosis.decision.rules import RULES, summarise
 from lymphocytosis.decision.unlike import find_odd_cells, find_unlike
@@ -169,6 +169,7 @@ class ReadySystem:
             "reasons": self._reasons(advice, decides, predictions[decides], bool(flags)),
             "warnings": warnings,
         }
+        give_memory_back()
         return Diagnosis(row | statistics, cells)
 
     def _embed(self, pixels: npt.NDArray[np.uint8]) -> dict[str, Vectors]:
