@@ -35,6 +35,12 @@ def test_a_missing_key(refused, tmp_path):
     assert "the trusted key, can't be read" in said
 
 
+@pytest.mark.parametrize("option", ["--port=99999", "--port=x", "--most-requests=0"])
+def test_numbers_that_cannot_be(refused, capsys, option):
+    assert refused("--bundle=.", option) == "2"
+    assert "is no number from 1 to" in capsys.readouterr().err
+
+
 def test_what_is_served_and_how(monkeypatch, tmp_path):
     served = {}
     monkeypatch.setattr(command, "read_bundle", lambda folder, key: SimpleNamespace(compute=0))

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,18 +60,29 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _up_to(most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {most}")
+        return int(text)
+
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lymphocytosis.serve", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="a trained system's folder")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=_up_to(65_535), default=8000)
     parser.add_argument("--token-file", type=Path, help="what callers must send as bearer token")
     parser.add_argument("--trusted-key", type=Path, help="public key that the bundle is signed by")
     parser.add_argument(
         "--allow-host", action="append", default=[], help="a name by which a proxy calls it"
     )
-    parser.add_argument("--most-megabytes", type=int, default=100, help="of one request")
-    parser.add_argument("--most-requests", type=int, default=16, help="received or waiting")
+    parser.add_argument("--most-megabytes", type=_up_to(10_000), default=100, help="of one request")
+    parser.add_argument(
+        "--most-requests", type=_up_to(1_000), default=16, help="received or waiting"
+    )
     return parser
 
 
