@@ -48,7 +48,7 @@ def served(bundle: Path, log: Path) -> Iterator[tuple[int, int]]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            for _ in range(600):
+            for _ in range(3000):
                 if process.poll() is not None:
                     raise SystemExit(log.read_text())
                 try:
