@@ -9,7 +9,7 @@ original view, judged and classified. To bound the time, at most `--cells` pictu
 taken, in the reference too, but not for the classifier. `--keep=FOLDER` keeps what was computed.
 
 It prints a row for each change and strength: the share of patients flagged, with its exact interval
-(Clopper and Pearson); the traits that were most often beyond the limit; and the balanced accuracy
+(Clopper and Pearson); the traits that were most often beyond their limit; balanced accuracy and AUC
 of the classifier (mean of whitened cells, logistic regression) on the same pictures.
 """
 
@@ -29,7 +29,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import beta
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lymphocytosis.decision.unlike import Reference, find_unlike, fit_reference
 from lymphocytosis.encoders.checkpoint import unpack
@@ -150,8 +150,8 @@ def main() -> None:
         accelerator="auto", precision="32-true", embed_batch_size=32, embed_backend="onnx"
     )
     encoder = ReadyEncoder(model, image.size, ["original"], view_of, compute)
-    print("| change | strength | flagged | traits | balanced accuracy |")
-    print("|---|---|---|---|---|")
+    print("| change | strength | flagged | traits | balanced accuracy | AUC |")
+    print("|---|---|---|---|---|---|")
     print(row("none", "", cells, folds, [values[few] for values in plain]), flush=True)
     for name in asked.changes:
         for strength in CHANGES[name][1]:
@@ -237,10 +237,11 @@ def row(name: str, strength: str, cells: pd.DataFrame, folds: Any, found: list[A
     """A line of the table."""
     measures, embeddings = found
     rows = cells.groupby("patient_id").indices
-    flagged, why, label, decision = [], Counter[str](), [], []
+    flagged, why, label, logit = [], Counter[str](), [], []
     for held_out, reference, whitening, classifier in folds:
         label += held_out["label"].astype(int).tolist()
-        decision += classifier.predict(pooled(held_out, cells, whitening, embeddings)).tolist()
+        bags = pooled(held_out, cells, whitening, embeddings)
+        logit += classifier.decision_function(bags).tolist()
         for patient in held_out.itertuples():
             of_one = rows[patient.patient_id]
             converted = float((cells["status"].iloc[of_one] == "converted").mean())
@@ -254,9 +255,10 @@ def row(name: str, strength: str, cells: pd.DataFrame, folds: Any, found: list[A
     low = beta.ppf(0.025, k, n - k + 1) if k else 0
     high = beta.ppf(0.975, k + 1, n - k) if k < n else 1
     traits = ", ".join(f"{trait} {count}" for trait, count in why.most_common(3))
+    right = balanced_accuracy_score(label, np.array(logit) > 0)
     return (
         f"| {name} | {strength} | {k / n:.0%} ({low:.0%} to {high:.0%}) | {traits} | "
-        f"{balanced_accuracy_score(label, decision):.3f} |"
+        f"{right:.3f} | {roc_auc_score(label, logit):.3f} |"
     )
 
 

@@ -76,8 +76,8 @@ class Trait:
 _NUCLEI, _AROUND = "density of the nuclei", "density around the nuclei"
 _MEASURED = (
     Trait("brightness", "background, of 255", "darker background", "brighter background", 1),
-    Trait("background_red", "red less green", "less red background", "redder background", 1),
-    Trait("background_blue", "blue less green", "less blue background", "bluer background", 1),
+    Trait("background_red", "its red less green", "less red background", "redder background", 1),
+    Trait("background_blue", "its blue less green", "less blue background", "bluer background", 1),
     Trait("nucleus_stain", _NUCLEI, "paler nuclei", "darker nuclei", 0.01),
     Trait("nucleus_red", f"{_NUCLEI}, red less green", "redder nuclei", "less red nuclei", 0.01),
     Trait("nucleus_blue", f"{_NUCLEI}, blue less green", "bluer nuclei", "less blue nuclei", 0.01),
@@ -136,6 +136,8 @@ _LEAST = np.array([trait.least for trait in TRAITS])
 # The groups' first traits, and each trait's group.
 _FIRST = [[trait.name for trait in TRAITS].index(n) for n in _GROUPS]
 _GROUP = np.digitize(range(len(TRAITS)), _FIRST) - 1
+# Of the measures: distances of all of them together need one unit.
+_UNITS = np.array([trait.least for trait in _MEASURED])
 _SPACES = ("look", "embedding")
 _KINDS: dict[str, type[np.generic]] = {"patients": np.int64, "judged": np.bool_}
 _POSITIVE = ("patients", "limits", "odd_from", ".scale")
@@ -270,7 +272,7 @@ def fit_reference(
     person = pd.factorize(patients["person"])[0]
     # One thread: the same bits on any number of cores, and no time lost on small products.
     with threadpool_limits(limits=1, user_api="blas"):
-        looks = [measures[bag].astype(np.float64) for bag in bags]
+        looks = [measures[bag] / _UNITS for bag in bags]
         vectors = [instances[bag].astype(np.float64) for bag in bags]
         places = [
             _held_out_places(looks, person, len(MEASURED)),
@@ -281,7 +283,14 @@ def fit_reference(
         )
         traits = np.array(
             [
-                _traits(looks[i], places[0][i], places[1][i], odd_from, converted[i], *clinical[i])
+                _traits(
+                    measures[bags[i]],
+                    places[0][i],
+                    places[1][i],
+                    odd_from,
+                    converted[i],
+                    *clinical[i],
+                )
                 for i in range(len(bags))
             ]
         )
@@ -329,7 +338,7 @@ def find_unlike(
     """
     traits = _traits(
         measures,
-        reference.look.place(measures),
+        reference.look.place(measures / _UNITS),
         reference.embedding.place(instances),
         reference.odd_from,
         converted_share,
@@ -383,11 +392,11 @@ def _traits(
     count: float,
 ) -> Floats:
     """A patient's traits, (t,) in the order of `TRAITS`; NaN where one is not known."""
-    odd, n = (
-        [(p.cells > edge).sum() for p, edge in zip((look, place), odd_from, strict=True)],
-        len(measures),
+    n = len(measures)
+    odd_pictures, odd_cells = (
+        ((found.cells > edge).sum() + ODD * _MORE_CELLS) / (n + _MORE_CELLS)
+        for found, edge in zip((look, place), odd_from, strict=True)
     )
-    odd_pictures, odd_cells = ((found + ODD * _MORE_CELLS) / (n + _MORE_CELLS) for found in odd)
     return np.array([
         np.log(n), converted_share, age, np.log(count),
         *np.median(measures, axis=0),
