@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -229,8 +229,9 @@ def _of_one_patient(
     """The files that are no system's own, by path; all of one folder, each name once."""
     files: dict[str, Callable[[], bytes]] = {}
     for given, read in contents:
-        path = PurePosixPath(given.replace("\\", "/"))
-        if ".." in path.parts or path.is_absolute() or ":" in given or "\0" in given:
+        # Windows' rules hold for the other systems' paths, too.
+        path = PureWindowsPath(given)
+        if ".." in path.parts or path.anchor or "\0" in given:
             raise ProblemError(
                 422, f"{given[:80]!r} is a path out of its folder. Give names of files alone."
             )
@@ -243,9 +244,9 @@ def _of_one_patient(
             raise ProblemError(
                 422, f"A file has no name, or one of more than {_MOST_NAME} letters. Rename it."
             )
-        if str(path) in files:
+        if path.as_posix() in files:
             raise ProblemError(422, f"{path.name[:80]!r} is there twice. Send each picture once.")
-        files[str(path)] = read
+        files[path.as_posix()] = read
     folders = sorted({str(PurePosixPath(path).parent) for path in files})
     if len(folders) > 1:
         raise ProblemError(
