@@ -15,6 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # A trained system's folder; the demo's if the demo was bundled.
 export BUNDLE ?= data/demo/06_models/bundle
+PORT ?= 8000
 
 .PHONY: install demo test bench gpu torture fuzz serve format lock
 
@@ -56,7 +57,7 @@ fuzz: install
 serve: install
 	@test -d "$(BUNDLE)" || { echo "There is no bundle $(BUNDLE). Make one: make demo, then \
 	$(BIN)/kedro run --env=demo --pipelines=bundle; or name one: make serve BUNDLE=..."; exit 1; }
-	$(BIN)/python -m lymphocytosis.serve --bundle=$(BUNDLE)
+	$(BIN)/python -m lymphocytosis.serve --bundle=$(BUNDLE) --port=$(PORT)
 
 format: install
 	$(BIN)/ruff check --fix

@@ -1,0 +1,133 @@
+"""The commands of docs/new_patient.md run as they stand, on a smaller demo."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pandas as pd
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+PAGE = (PROJECT / "docs/new_patient.md").read_text()
+COMMANDS = re.findall(r"^    ((?:kedro|openssl|make) .*)$", PAGE, re.MULTILINE)
+TINY = {
+    "simulation": {
+        "train_reactive": 12, "train_tumoral": 12, "test": 4, "min_cells": 2, "max_cells": 4,
+        "picture_size": 64, "test_labels": "hidden",
+    },
+    "image": {"source_size": 64, "crop": 48, "size": 40},
+    "encoder": {"name": "test_efficientnet", "weights": "random", "small_dim": 8},
+    "pretext": {"epochs": 1, "early_epoch": 1},
+    "mil": {"embedding_width": 8, "hidden_widths": [8, 4], "epochs": 2, "batch_size": 8},
+    "splits": {"validation_share": 0.25, "count": 2},
+    "evaluation": {"folds": 2, "repeats": 1, "resamples": 100},
+    "compute": {"embed_backend": "torch"},
+}  # fmt: skip
+
+
+def newest(folder, name):
+    (path,) = folder.glob(f"*/{name}/*/{name}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project with a smaller demo, where all commands but the last have run."""
+    project = tmp_path_factory.mktemp("new_patient") / "project"
+    for part in ("src", "conf"):
+        shutil.copytree(
+            PROJECT / part, project / part, ignore=shutil.ignore_patterns("*.egg-info", "local")
+        )
+    for name in ("pyproject.toml", "Makefile", ".telemetry"):
+        shutil.copy(PROJECT / name, project)
+    (project / "conf/local").mkdir()
+    (project / "conf/demo/parameters.yml").write_text(yaml.safe_dump(TINY))
+    for command in COMMANDS[:-1]:
+        if "pipelines=predict" in command:
+            write_new_patients(project)
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=project, env=environment(project),
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return project
+
+
+def environment(project):
+    binaries = str(Path(sys.executable).parent)
+    return os.environ | {
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PYTHONPATH": str(project / "src"),
+        # Folds in the same process: two workers would each import torch for a second's work.
+        "LOKY_MAX_CPU_COUNT": "1",
+    }
+
+
+def write_new_patients(project):
+    """The layout of the page: two simulated patients, one without clinical values."""
+    folder = project / "new_patients"
+    tests = sorted((project / "data/demo/01_raw/cohort/testset").iterdir())
+    for name, source in zip(("anna", "bert"), tests, strict=False):
+        shutil.copytree(source, folder / name)
+    (folder / "clinical_annotation.csv").write_text("ID,AGE,LYMPH_COUNT\nanna,61,12.5\nbert,,\n")
+
+
+def test_the_page_goes_from_the_demo_to_the_browser():
+    asked = [re.search(r"--pipelines=(\w+)", command) for command in COMMANDS]
+    names = [found.group(1) if found else "" for found in asked]
+    assert names == ["", "evaluate", "bundle", "", "", "bundle", "predict", ""]
+    assert COMMANDS[-1].startswith("make serve")
+
+
+def test_the_answers_are_there(project):
+    answers = pd.read_csv(newest(project / "answers", "diagnoses.csv")).set_index("patient_id")
+    assert list(answers.index) == ["anna", "bert"]
+    assert set(answers["advice"]) <= {"refer", "do not refer", "look again"}
+    assert answers["probability"].between(0, 1).all()
+    assert answers.loc["bert", "inputs"] == "pictures"
+    columns = re.findall(r"`(\w+)`", PAGE[PAGE.index("| column |") : PAGE.index("Advice is")])
+    assert set(columns) - {"ensemble"} <= set(answers.columns)
+
+
+def test_the_service_gives_the_same_row(project):
+    # The Makefile would install first, and serve at the usual port.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"{COMMANDS[-1]} PORT={port} BIN={Path(sys.executable).parent} -o .venv/installed"
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=project, env=environment(project),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as service:  # fmt: skip
+        try:
+            row = ask(f"http://127.0.0.1:{port}", project / "new_patients/anna")
+        finally:
+            os.killpg(service.pid, 15)
+    answers = json.loads(newest(project / "answers", "diagnoses.json").read_text())
+    anna = next(answer for answer in answers if answer["patient_id"] == "anna")
+    for name in ("probability", "probability_pictures", "advice", "large_mean", "flags"):
+        assert row[name] == anna[name]
+
+
+def ask(address, folder):
+    """Post a patient's pictures, age and count, once the service is there."""
+    pictures = [("pictures", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
+    with httpx2.Client(base_url=address, timeout=60) as client:
+        for _ in range(120):
+            try:
+                client.get("/health")
+                break
+            except httpx2.ConnectError:
+                time.sleep(0.5)
+        values = {"age": "61", "count": "12.5"}
+        answer = client.post("/v1/predict", data=values, files=pictures)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["row"]
