@@ -75,6 +75,7 @@ document.addEventListener("drop", async (event) => {
   event.preventDefault();
   id("drop").classList.remove("over");
   if (request || retry) return;
+  if (!id("result").hidden) id("again").click();
   try {
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
     choose((await Promise.all(entries.map(inside))).flat());
