@@ -21,6 +21,7 @@ MODULES = (
     "kedro_share",
     "cold_start",
     "backends",
+    "diagnosis",
     "serve",
 )
 PEERS = (

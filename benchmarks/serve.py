@@ -8,6 +8,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,10 +35,10 @@ Patient = dict[str, bytes]
 
 def measure() -> list[Row]:
     """Measure one patient of 80 cells, and then many small ones from 8 clients."""
-    bundle = Path(os.environ.get("BUNDLE", "data/demo/06_models/bundle"))
+    bundle = bundle_folder()
     read = read_bundle(bundle, None)
     system = ReadySystem(read, read.compute)
-    large, *small = _patients()
+    large, *small = simulated_patients()
     with TemporaryDirectory() as folder, served(bundle, Path(folder) / "log") as (port, process):
         url = f"http://127.0.0.1:{port}/v1/predict"
         ratios = _overhead(system, url, large)
@@ -66,7 +67,31 @@ def measure() -> list[Row]:
     ]
 
 
-def _patients() -> list[Patient]:
+def bundle_folder() -> Path:
+    """The bundle that is measured: the variable BUNDLE, or the demo's."""
+    return Path(os.environ.get("BUNDLE", "data/demo/06_models/bundle"))
+
+
+def bare_forward(system: ReadySystem, files: list[PictureFile]) -> Callable[[], None]:
+    """The encoder alone, on pictures that are decoded and turned beforehand."""
+    stored = decode_pictures(files, system.image)
+    pixels = np.stack([picture.pixels for picture in stored if picture.pixels is not None])
+    encoder = system._encoder
+    size = encoder._batch_size
+    shown = [
+        encoder._show(torch.from_numpy(pixels[start : start + size]))
+        for start in range(0, len(pixels), size)
+    ]
+
+    def forward() -> None:
+        with torch.inference_mode():
+            for batch in shown:
+                encoder._embed(batch)[0].sum().item()
+
+    return forward
+
+
+def simulated_patients() -> list[Patient]:
     """One patient of 80 cells, then eight of 2 to 9."""
     simulation = yaml.safe_load(CONF.read_text())["simulation"]
     simulation |= {"train_reactive": 1, "train_tumoral": 1, "test": 1}
@@ -79,23 +104,14 @@ def _patients() -> list[Patient]:
 
 
 def _overhead(system: ReadySystem, url: str, patient: Patient) -> list[float]:
-    pixels = np.stack(
-        [p.pixels for p in decode_pictures(_files(patient), system.image) if p.pixels is not None]
-    )
-    encoder = system._encoder
-    size = encoder._batch_size
-    shown = [
-        encoder._show(torch.from_numpy(pixels[start : start + size]))
-        for start in range(0, len(pixels), size)
-    ]
+    forward = bare_forward(system, files_of(patient))
     seconds: dict[str, list[float]] = {"http": [], "bare": []}
-    with httpx2.Client(trust_env=False, timeout=600) as client, torch.inference_mode():
+    with httpx2.Client(trust_env=False, timeout=600) as client:
         for turn in range(TURNS + 1):
             start = time.perf_counter()
             assert _post(client, url, patient).status_code == 200
             between = time.perf_counter()
-            for batch in shown:
-                encoder._embed(batch)
+            forward()
             if turn:  # the first warms caches
                 seconds["http"].append(between - start)
                 seconds["bare"].append(time.perf_counter() - between)
@@ -107,7 +123,7 @@ def _load(
 ) -> tuple[list[float], int]:
     expected = []
     for patient in patients:
-        row = system.diagnose(_files(patient), 71, 12.5, system.image).row
+        row = system.diagnose(files_of(patient), 71, 12.5, system.image).row
         expected.append(json.loads(json.dumps(row)))
     memory = []
     wrong = 0
@@ -124,7 +140,8 @@ def _load(
     return memory, wrong
 
 
-def _files(patient: Patient) -> list[PictureFile]:
+def files_of(patient: Patient) -> list[PictureFile]:
+    """A patient's pictures as a system takes them."""
     return [
         PictureFile("test", "patient", name, name, lambda content=content: content)
         for name, content in sorted(patient.items())
