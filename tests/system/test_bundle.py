@@ -360,7 +360,7 @@ class TestRefused:
 
     def test_no_folder_and_a_file(self, folder):
         for path in (folder / "none", folder / "README.md"):
-            with pytest.raises(UserError, match=r"There is no bundle .*--params=bundle="):
+            with pytest.raises(UserError, match=r"There is no bundle .*--pipelines=bundle"):
                 read_bundle(path, None)
 
 

@@ -198,7 +198,10 @@ def read_bundle(folder: Path, trusted_key: bytes | None) -> Bundle:
             another format; it is not signed by this key.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no bundle {folder}. Give its folder by --params=bundle=...")
+        raise UserError(
+            f"There is no bundle {folder}. Name another folder, or make one: "
+            "kedro run --pipelines=bundle"
+        )
     there = _files(folder)
     content = _read(folder, MANIFEST, there)
     if trusted_key is not None:
