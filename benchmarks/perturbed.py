@@ -126,7 +126,7 @@ CHANGES: dict[str, tuple[Callable[[Pixels, float], Pixels] | None, tuple[float, 
     "JPEG quality": (compressed, (90, 75, 50, 20)),
     "fewer pixels": (coarse, (0.75, 0.5)),
     ZOOM: (None, (0.7, 0.8, 0.9, 1.1, 1.2, 1.4)),
-    "another laboratory, number": (of_laboratory, (1, 2, 3, 4)),
+    "another laboratory, number": (of_laboratory, (1, 2, 5, 6)),
 }
 
 

@@ -158,11 +158,11 @@ class TestFlags:
         ("change", "name", "words"),
         [
             (lambda m, x, c, a, n: (m[:1], x[:1], c, a, n), "cells", "fewer cells"),
-            (lambda m, x, c, a, n: (m, x, 1.0, a, n), "converted", "share 1, at most 0 in 95 %"),
+            (lambda m, x, c, a, n: (m, x, 1.0, a, n), "converted", "share: 1, at most 0 in 95 %"),
             (
                 lambda m, x, c, a, n: (m, x, c, 5.0, n),
                 "age",
-                "lower age .* age in years 5, .* in 90 %",
+                "lower age .* age in years: 5, .* in 90 %",
             ),
             (
                 lambda m, x, c, a, n: (m, x, c, a, 9000.0),
@@ -171,7 +171,7 @@ class TestFlags:
             ),
             (lambda m, x, c, a, n: (m - 9, x, c, a, n), "brightness", "darker background"),
             (lambda m, x, c, a, n: (m - 9, x, c, a, n), "look", "stranger .*; most of all, "),
-            (lambda m, x, c, a, n: (m * 30, x, c, a, n), "odd_pictures", "odd pictures 0.[4-9]"),
+            (lambda m, x, c, a, n: (m * 30, x, c, a, n), "odd_pictures", "odd pictures: 0.[4-9]"),
             (lambda m, x, c, a, n: (m, x * 30, c, a, n), "embedding", "stranger cells"),
             (lambda m, x, c, a, n: (m, x * 9, c, a, n), "odd_cells", "more odd cells"),
         ],

@@ -449,7 +449,7 @@ def _text(j: int, traits: Floats, unlikeness: Floats, reference: Reference) -> s
     """What is unlike in a trait, and by how much."""
     trait, median = TRAITS[j], reference.levels[2, j]
     text = (
-        f"{trait.low if traits[j] < median else trait.high} than in training patients: "
+        f"{trait.low if traits[j] < median else trait.high} than in training patients; "
         f"{_compared(j, traits, reference)} "
         f"(unlikeness {unlikeness[j]:.1f}, limit {reference.limits[j]:.1f})"
     )
@@ -471,7 +471,7 @@ def _compared(j: int, traits: Floats, reference: Reference) -> str:
         usual = f"at least {low} in 95 %"
     else:
         usual = f"{low} to {high} in 90 %"
-    return f"{trait.quantity} {found}, {usual} of them"
+    return f"{trait.quantity}: {found}, {usual} of them"
 
 
 def _said(value: float) -> str:
