@@ -6,6 +6,7 @@ difference to the time.
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
@@ -35,7 +36,7 @@ def measure() -> list[Row]:
     with TemporaryDirectory() as folder:
 
         def predict() -> None:
-            progress = Progress(folder)
+            progress = Progress(Path(folder))
             diagnose_patients(system, many, patients, system.image, bundle.compute, progress)
             progress.clear()
 
