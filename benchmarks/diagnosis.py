@@ -18,7 +18,7 @@ from lymphocytosis.progress import Progress
 from lymphocytosis.system.bundle import read_bundle
 from lymphocytosis.system.diagnosis import ReadySystem
 
-PATIENTS, CELLS_EACH, TURNS = 50, 16, 5
+PATIENTS, CELLS_EACH, TURNS = 50, 16, 3
 
 
 def measure() -> list[Row]:
@@ -49,7 +49,8 @@ def measure() -> list[Row]:
             },
             TURNS,
         )
-    what = f"{bundle.facts.get('encoder')}, {system.image.size} pixels, three views"
+    encoder = bundle.facts["parameters"]["encoder"]["name"]
+    what = f"{encoder}, {system.image.size} pixels, three views"
     return [
         Row(
             f"diagnose one patient of {CELLS} cells: decode, embed, classify, explain, flag",

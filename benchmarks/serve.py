@@ -49,7 +49,7 @@ def measure() -> list[Row]:
             "the encoder's bare forward",
             "at most 1.2",
             ratios,
-            f"{read.facts.get('encoder', bundle)}",
+            f"{read.facts['parameters']['encoder']['name']}",
         ),
         Row(
             f"serve: answers that are errors or differ from ReadySystem's, of {REQUESTS}",

@@ -185,17 +185,30 @@ class ReadySystem:
 
     def _statistics(self, predictions: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Any]:
         """Describe each model's predictions, as `ensemble` does; None for those not asked."""
-        found: dict[str, Any] = {}
-        for model in self._suites:
-            names = [f"{model}_{name}" for name in (*_STATISTICS, *RULES)]
-            found |= dict.fromkeys(names)
-            if model in predictions:
-                table = pd.DataFrame({"patient_id": "", "probability": predictions[model].ravel()})
-                described = summarise(table)
-                found |= {f"{model}_{name}": float(described[name].iloc[0]) for name in _STATISTICS}
-                for name, rule in RULES.items():
-                    decided = rule.decide(described, self._bundle.ensemble)["decision"]
-                    found[f"{model}_{name}"] = int(decided.iloc[0])
+        names = (*_STATISTICS, *RULES)
+        found: dict[str, Any] = {
+            f"{model}_{name}": None for model in self._suites for name in names
+        }
+        if not predictions:
+            return found
+        # Each model in the place of a patient, so that the rules are asked once: pandas takes
+        # milliseconds a call. Summed one by one: together they would get other last bits.
+        described = pd.concat(
+            [
+                summarise(pd.DataFrame({"patient_id": model, "probability": values.ravel()}))
+                for model, values in predictions.items()
+            ],
+            ignore_index=True,
+        )
+        decided = {
+            name: rule.decide(described, self._bundle.ensemble)["decision"]
+            for name, rule in RULES.items()
+        }
+        for place, model in enumerate(described["patient_id"]):
+            for name in _STATISTICS:
+                found[f"{model}_{name}"] = float(described[name][place])
+            for name, decision in decided.items():
+                found[f"{model}_{name}"] = int(decision[place])
         return found
 
     def _nothing(self) -> dict[str, Any]:
