@@ -180,7 +180,8 @@ def trained_on(workspace: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Any]]:
     cells = pd.read_parquet(newest(workspace, "02_intermediate/cells.parquet"))
     cells = cells[cells["row"].notna() & cells["patient_id"].isin(patients["patient_id"])]
     store = newest(workspace, "02_intermediate/cell_images") / "pixels.npy"
-    pixels = np.load(store, mmap_mode="r")[cells["row"].to_numpy(dtype=int)]
+    pixels, rows = np.load(store, mmap_mode="r"), cells["row"].to_numpy(dtype=int)
+    measures = np.concatenate([measure_pictures(pixels[[row]]) for row in rows])
     table = pq.read_table(
         newest(workspace, "04_features/embeddings.parquet"),
         columns=["patient_id", "image_id", "large"],
@@ -189,7 +190,7 @@ def trained_on(workspace: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Any]]:
     large = table["large"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     keys = table.select(["patient_id", "image_id"]).to_pandas().assign(at=np.arange(len(table)))
     at = cells[["patient_id", "image_id"]].merge(keys, how="left", validate="1:1")["at"]
-    return patients, cells.reset_index(drop=True), [measure_pictures(pixels), large[at]]
+    return patients, cells.reset_index(drop=True), [measures, large[at]]
 
 
 def changed(pixels: Pixels, image: ImageParameters, name: str, strength: float) -> Pixels:
