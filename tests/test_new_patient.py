@@ -28,7 +28,6 @@ TINY = {
     "pretext": {"epochs": 1, "early_epoch": 1},
     "mil": {"embedding_width": 8, "hidden_widths": [8, 4], "epochs": 2, "batch_size": 8},
     "splits": {"validation_share": 0.25, "count": 2},
-    "evaluation": {"folds": 2, "repeats": 1, "resamples": 100},
     "compute": {"embed_backend": "torch"},
 }  # fmt: skip
 
@@ -66,8 +65,6 @@ def environment(project):
     return os.environ | {
         "PATH": f"{binaries}:{os.environ['PATH']}",
         "PYTHONPATH": str(project / "src"),
-        # Folds in the same process: two workers would each import torch for a second's work.
-        "LOKY_MAX_CPU_COUNT": "1",
     }
 
 
@@ -83,7 +80,7 @@ def write_new_patients(project):
 def test_the_page_goes_from_the_demo_to_the_browser():
     asked = [re.search(r"--pipelines=(\w+)", command) for command in COMMANDS]
     names = [found.group(1) if found else "" for found in asked]
-    assert names == ["", "evaluate", "bundle", "", "", "bundle", "predict", ""]
+    assert names == ["", "bundle", "", "", "predict", ""]
     assert COMMANDS[-1].startswith("make serve")
 
 
