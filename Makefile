@@ -16,6 +16,8 @@ export PYTHONDONTWRITEBYTECODE :=
 # A trained system's folder; the demo's if the demo was bundled.
 export BUNDLE ?= data/demo/06_models/bundle
 PORT ?= 8000
+# What requirements.lock holds beside the project's own needs.
+EXTRAS := offline-weights ssl onnx docs notebooks bench dev
 
 .PHONY: install demo test bench gpu torture fuzz serve format lock
 
@@ -66,4 +68,4 @@ format: install
 # Renew the pins, after a change to pyproject.toml's dependencies.
 lock: install
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --all-extras --upgrade pyproject.toml -o requirements.lock
+		--no-emit-index-url --no-header $(EXTRAS:%=--extra=%) --upgrade pyproject.toml -o requirements.lock
