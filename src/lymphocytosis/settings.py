@@ -8,6 +8,7 @@ from kedro.framework.cli.utils import KedroCliError
 
 from lymphocytosis.hooks.options import Session
 from lymphocytosis.hooks.project import ProjectHooks
+from lymphocytosis.hooks.timings import TIMINGS
 
 # Before Kedro reads its options: they would end in YAML's traceback.
 try:
@@ -23,7 +24,7 @@ except UnicodeEncodeError:
 # say, --load-versions=cells would not be told.
 KedroCliError.show = click.ClickException.show  # type: ignore[method-assign]
 
-HOOKS = (ProjectHooks(),)
+HOOKS = (TIMINGS, ProjectHooks())
 SESSION_CLASS = Session
 # An environment changes single values of a block and leaves the others.
 CONFIG_LOADER_ARGS = {
