@@ -126,7 +126,7 @@ def measure(
         difference_low, difference_high (from the clinical logistic regression under AVG, or under
         referral for referrals), patients, repeats. For errors (Brier, calibration) lower is better.
     """
-    label, persons, methods = _arrays(nested_predictions)
+    label, persons, methods = by_method(nested_predictions)
     # First the original patients, then the resamples.
     weights = np.vstack(
         [np.ones((1, len(label))), resample_persons(persons, label, resamples, seed)]
@@ -161,6 +161,36 @@ def measure(
     return pd.DataFrame(rows, columns=COLUMNS).astype({"spread": "float64", "rule": "str"})
 
 
+def by_method(
+    nested_predictions: pd.DataFrame,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_], dict[str, Method]]:
+    """Arrange predictions by method, repeat and patient.
+
+    Args:
+        nested_predictions: as `measure` takes them.
+
+    Returns:
+        (p,) labels and (p,) persons of the patients, sorted by patient_id; and the methods by name.
+    """
+    patients = nested_predictions.drop_duplicates("patient_id").set_index("patient_id").sort_index()
+    methods = {}
+    for method, rows in nested_predictions.groupby("method", sort=False):
+
+        def by_patient(column: str, rows: pd.DataFrame = rows) -> Floats:
+            wide = rows.pivot_table(column, "repeat", "patient_id")
+            return wide[patients.index].to_numpy(dtype=float)
+
+        methods[str(method)] = Method(
+            by_patient("probability"),
+            {r: by_patient(column) for r, column in RULES.items() if rows[column].notna().all()},
+        )
+    return (
+        patients["label"].to_numpy(dtype=np.int64),
+        patients["person"].to_numpy(dtype=object),
+        methods,
+    )
+
+
 def resample_persons(
     persons: npt.NDArray[np.object_], label: npt.NDArray[np.int64], resamples: int, seed: int
 ) -> Floats:
@@ -189,28 +219,6 @@ def resample_persons(
             share = np.full(len(members), 1 / len(members))
             counts[:, members] = generator.multinomial(len(members), share, size=resamples)
     return counts[:, number]
-
-
-def _arrays(
-    nested: pd.DataFrame,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_], dict[str, Method]]:
-    patients = nested.drop_duplicates("patient_id").set_index("patient_id").sort_index()
-    methods = {}
-    for method, rows in nested.groupby("method", sort=False):
-
-        def by_patient(column: str, rows: pd.DataFrame = rows) -> Floats:
-            wide = rows.pivot_table(column, "repeat", "patient_id")
-            return wide[patients.index].to_numpy(dtype=float)
-
-        methods[str(method)] = Method(
-            by_patient("probability"),
-            {r: by_patient(column) for r, column in RULES.items() if rows[column].notna().all()},
-        )
-    return (
-        patients["label"].to_numpy(dtype=np.int64),
-        patients["person"].to_numpy(dtype=object),
-        methods,
-    )
 
 
 def _scores(

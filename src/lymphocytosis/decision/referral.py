@@ -328,7 +328,7 @@ def fit_calibration(
     for free in product([True, False], repeat=inputs.shape[1] - 1):
         columns = [*free, True]
         coefficients = np.zeros(len(columns))
-        coefficients[columns], loss = _most_likely(inputs[:, columns], target)
+        coefficients[columns], loss = most_likely(inputs[:, columns], target)
         if loss < least and (coefficients[:-1] >= 0).all():
             best, least = coefficients, loss
     return tuple(best.tolist())
@@ -371,8 +371,16 @@ def log_losses(label: Labels, probability: Floats) -> Floats:
     return -np.log(np.maximum(true, _LEAST))
 
 
-def _most_likely(inputs: Floats, target: Floats) -> tuple[Floats, float]:
-    """The logistic regression's coefficients and loss, by Newton's method."""
+def most_likely(inputs: Floats, target: Floats) -> tuple[Floats, float]:
+    """Fit a logistic regression by Newton's method.
+
+    Args:
+        inputs: (n, k), a column of ones among them.
+        target: (n,) shares, 0 to 1.
+
+    Returns:
+        (k,) coefficients, and the sum of losses in nats.
+    """
     from scipy.special import expit
 
     def loss_at(coefficients: Floats) -> float:

@@ -99,6 +99,25 @@ def measure_referral(
     )
 
 
+def calibrate_by_others(nested_predictions: pd.DataFrame) -> pd.DataFrame:
+    """Calibrate every method's probabilities by Platt's map, for what compares them with costs.
+
+    Args:
+        nested_predictions: method, repeat, fold, person, label, probability, and others.
+
+    Returns:
+        The same rows. Each probability is calibrated by a map that was fitted on the persons of the
+        other folds, on their probabilities in all repeats.
+    """
+    calibrated = nested_predictions["probability"].copy()
+    for _, of_method in nested_predictions.groupby("method"):
+        for _, judged in of_method.groupby(["repeat", "fold"]):
+            others = of_method[~of_method["person"].isin(judged["person"])]
+            given = _calibrated(others, judged["probability"].to_numpy())
+            calibrated[judged.index] = given["platt"]
+    return nested_predictions.assign(probability=calibrated)
+
+
 def _calibrated(known: pd.DataFrame, asked: Floats) -> dict[str, Floats]:
     """What each calibration, fitted on some patients, makes of other patients' probabilities."""
     fitted_on = arrays(known)
