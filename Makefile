@@ -5,6 +5,7 @@
 # make torture: install, then kill 120 runs at random moments, resume them and compare their files.
 # make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables; and ten
 #   thousand damaged requests, if there is a bundle (BUNDLE=...).
+# make docs: install, then build the site into build/site.
 # make serve: install, then serve a bundle (BUNDLE=...) on this machine: a page, and HTTP.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -19,7 +20,7 @@ PORT ?= 8000
 # What requirements.lock holds beside the project's own needs.
 EXTRAS := offline-weights ssl onnx docs notebooks bench dev
 
-.PHONY: install demo test bench gpu torture fuzz serve format lock
+.PHONY: install demo test docs bench gpu torture fuzz serve format lock
 
 install: .venv/installed
 
@@ -38,7 +39,13 @@ test: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) docs
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
+# Strict: a broken link, or a formula or a docstring that can't be read, fails. The variable silences
+# the makers' note on their next product.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: install
 	$(BIN)/python -m benchmarks

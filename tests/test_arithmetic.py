@@ -1,16 +1,36 @@
+"""Pages that show formulas beside code show the code as it is."""
+
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = (ROOT / "docs/arithmetic.md").read_text(encoding="utf-8").split("\n## ")[1:]
+FAST = (ROOT / "docs/arithmetic.md").read_text(encoding="utf-8").split("\n## ")[1:]
+SECTIONS = {section.partition("\n")[0]: section for section in FAST}
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=[part.splitlines()[0] for part in SECTIONS])
-def test_the_page_shows_the_code_as_it_is(section):
-    files = re.findall(r"`(mil/\w+\.py)`", section)
-    source = "\n".join((ROOT / "src/lymphocytosis" / f).read_text(encoding="utf-8") for f in files)
-    code = re.findall(r"^\|.*\| `(.+)` \|$", section, flags=re.MULTILINE)
+def source_of(files):
+    return "\n".join((ROOT / "src/lymphocytosis" / f).read_text(encoding="utf-8") for f in files)
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_the_page_of_fast_code_shows_it_as_it_is(title):
+    source = source_of(re.findall(r"`(mil/\w+\.py)`", SECTIONS[title]))
+    code = re.findall(r"^\|.*\| `(.+)` \|$", SECTIONS[title], flags=re.MULTILINE)
     assert len(code) >= 3
     assert [line for line in code if line not in source] == []
+
+
+def test_the_page_of_the_method_shows_the_code_as_it_is():
+    page = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*\| `(.+)` \| `(\w+/\w+\.py)` \|$", page, flags=re.MULTILINE)
+    assert len(rows) == 14
+    assert [row for row in rows if row[0] not in source_of(row[1:])] == []
+
+
+def test_the_page_of_the_encoder_shows_the_code_as_it_is():
+    page = (ROOT / "docs/encoder.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    source = source_of(["encoders/autoencoder.py"])
+    assert [line for line in code.splitlines() if line not in source] == []

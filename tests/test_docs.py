@@ -1,10 +1,14 @@
-"""The pages: their links lead somewhere, and they name every entry and every room."""
+"""The pages: their links lead somewhere, and they name every parameter, entry and room."""
 
+import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from lymphocytosis.parameters import Parameters
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [
@@ -44,3 +48,81 @@ def test_every_room_of_the_code_is_on_the_map():
     rooms = [path.parent.name for path in (PROJECT / "src/lymphocytosis").glob("*/__init__.py")]
     mapped = (PROJECT / "CONTRIBUTING.md").read_text()
     assert [room for room in rooms if f"`src/lymphocytosis/{room}/`" not in mapped] == []
+
+
+def load(module):
+    """A Python file of docs/."""
+    spec = importlib.util.spec_from_file_location(module, PROJECT / f"docs/{module}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def leaves(values, prefix=""):
+    """The dotted keys of nested parameters, and their values."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """By parameter, the rest of its row on the page: default, allowed, meaning."""
+    row = re.compile(r"^\| `(.+?)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+    return {name: rest for name, *rest in row.findall(load("hooks").parameter_tables())}
+
+
+class TestParameters:
+    def test_each_has_a_row(self, rows):
+        base = yaml.safe_load((PROJECT / "conf/base/parameters.yml").read_text())
+        assert sorted(dict(leaves(base))) == sorted(rows)
+        assert len(rows) > 100
+
+    def test_each_row_has_the_default(self, rows):
+        base = yaml.safe_load((PROJECT / "conf/base/parameters.yml").read_text())
+        base |= yaml.safe_load((PROJECT / "conf/base/globals.yml").read_text())
+        for name, value in leaves(base):
+            shown = re.match(r"`(.*?)`", rows[name][0]).group(1)
+            assert str(yaml.safe_load(shown)).replace("'", "") == str(value).replace("'", "")
+
+    def test_limits_and_choices_are_those_of_the_models(self, rows):
+        assert rows["mil.dropout"][1] == "number from 0 below 1"
+        assert rows["evaluation.folds"][1] == "integer from 2 to 100"
+        assert rows["compute.accelerator"][1] == "`auto`, `cpu`, `cuda`"
+        assert rows["mil.hidden_widths"][1] == "a list of: integer from 1 to 16,384"
+        assert rows["bundle"][1] == "text or `null`"
+        assert rows["image.crop"][0] == "`224`; best recipe: `96`"
+        assert set(Parameters.model_fields) >= {name.partition(".")[0] for name in rows}
+
+
+def test_the_figure_of_the_results_shows_the_tables_of_the_results():
+    drawn = load("results_figure").draw((PROJECT / "docs/results.md").read_text())
+    assert (PROJECT / "docs/results.svg").read_text() == drawn, "python docs/results_figure.py"
+
+
+def test_every_page_begins_with_what_it_tells():
+    for page in (PROJECT / "docs").glob("*.md"):
+        title, _, told, _, *points = page.read_text().splitlines()[:10]
+        assert title.startswith("# "), page
+        assert told and not told.startswith("#"), page
+        assert any(point.startswith("- ") for point in points), page
+
+
+def test_every_page_is_in_the_menu():
+    menu = (PROJECT / "mkdocs.yml").read_text()
+    missing = [p.name for p in (PROJECT / "docs").glob("*.md") if f" {p.name}\n" not in menu]
+    assert missing == []
+
+
+def test_the_citation_names_the_release_and_the_paper():
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    release = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert {citation[key] for key in ("title", "version", "license")} == {
+        release[key] for key in ("name", "version", "license")
+    }
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Souaidi", "Benady"]
+    assert paper["year"] == 2021

@@ -55,10 +55,10 @@ class _Block(BaseModel):
 class ClinicalColumns(_Block):
     """What the columns of the clinical table are called."""
 
-    id: str = Field(min_length=1)
-    label: str = Field(min_length=1)
-    sex: str = Field(min_length=1)
-    birth_date: str = Field(min_length=1)
+    id: str = Field(min_length=1, description="The name of the patient's folder.")
+    label: str = Field(min_length=1, description="The diagnosis.")
+    sex: str = Field(min_length=1, description="F or M; no model uses it.")
+    birth_date: str = Field(min_length=1, description="Gives the age, and finds a person twice.")
     age: str = Field(min_length=1, description="In years; stands for a missing birth date.")
     sample_date: str = Field(min_length=1, description="Optional; the day of the age.")
     lymphocyte_count: str = Field(min_length=1, description="In 10^9 per litre.")
@@ -84,9 +84,9 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
 class ClinicalLabels(_Block):
     """The words that stand for each class in the clinical table, in upper or lower case."""
 
-    reactive: Words
-    tumoral: Words
-    hidden: Words
+    reactive: Words = Field(description="Class 0.")
+    tumoral: Words = Field(description="Class 1.")
+    hidden: Words = Field(description="Not known, or not told.")
 
     @model_validator(mode="after")
     def _differ(self) -> "ClinicalLabels":
@@ -170,7 +170,7 @@ class JitterParameters(_Block):
 class SimclrParameters(_Block):
     """SimCLR's loss and projection head (Chen et al. 2020)."""
 
-    temperature: float = Field(gt=0, le=10)
+    temperature: float = Field(gt=0, le=10, description="Of NT-Xent; low: near pairs weigh more.")
     hidden_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
     output_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
 
@@ -191,8 +191,8 @@ class IgptParameters(_Block):
     side: int = Field(ge=2, le=128, description="Pixels to which a picture's side is shrunk.")
     colours: int = Field(ge=2, le=4096, description="Colours of the palette.")
     layers: int = Field(ge=2, le=96, description="The embedding needs a layer in the middle.")
-    width: int = Field(ge=1, le=8192)
-    heads: int = Field(ge=1, le=128)
+    width: int = Field(ge=1, le=8192, description="Of the transformer; a multiple of heads.")
+    heads: int = Field(ge=1, le=128, description="Attention heads of a layer.")
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "IgptParameters":
@@ -212,9 +212,9 @@ class PretextParameters(_Block):
     images: Literal["all", "train"] = Field(
         description="all: pictures of train and test patients; train: of train patients only."
     )
-    epochs: int = Field(ge=1, le=10_000)
-    batch_size: int = Field(ge=1, le=4096)
-    learning_rate: float = Field(gt=0, le=1)
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the pictures.")
+    batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch.")
+    learning_rate: float = Field(gt=0, le=1, description="Adam's, constant.")
     reduction: Literal["mean", "sum"] = Field(description="How squared errors become one loss.")
     upright_weight: float = Field(
         gt=0,
@@ -254,7 +254,7 @@ class SplitParameters(_Block):
 class SchedulerParameters(_Block):
     """When the learning rate is lowered (torch's ReduceLROnPlateau)."""
 
-    factor: float = Field(gt=0, lt=1)
+    factor: float = Field(gt=0, lt=1, description="What the learning rate is multiplied by.")
     patience: int = Field(ge=0, description="Epochs without improvement before it is lowered.")
 
 
@@ -283,11 +283,11 @@ class MilParameters(_Block):
     hidden_widths: tuple[Annotated[int, Field(ge=1, le=16_384)], ...] = Field(
         strict=False, description="Widths of the head's hidden layers."
     )
-    dropout: float = Field(ge=0, lt=1)
+    dropout: float = Field(ge=0, lt=1, description="After each hidden layer, while training.")
     log_count: bool = Field(description="Take the logarithm of the lymphocyte count.")
-    epochs: int = Field(ge=1, le=100_000)
+    epochs: int = Field(ge=1, le=100_000, description="Most; fewer once the score is 1.")
     batch_size: int = Field(ge=2, le=4096, description="Bags in a batch.")
-    learning_rate: float = Field(gt=0, le=10)
+    learning_rate: float = Field(gt=0, le=10, description="Adam's, at the start.")
     weight_decay: float = Field(ge=0, le=10, description="Adam's, added to the gradient.")
     monitor: Literal["validation", "train_and_validation"] = Field(
         description="Balanced accuracy that picks the checkpoint and lowers the learning rate: "
@@ -364,8 +364,10 @@ class EvaluationParameters(_Block):
 class ComputeParameters(_Block):
     """Where the GPU nodes run, in Lightning Fabric's terms."""
 
-    accelerator: Literal["auto", "cpu", "cuda"]
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU if there is one.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        description="Mixed is faster on a GPU."
+    )
     embed_batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch of `embed`.")
     embed_backend: Literal["onnx", "torch"] = Field(description="What runs `embed` on a CPU.")
 
@@ -377,7 +379,7 @@ class BagImagesParameters(_Block):
         ge=1, le=4096, description="Most pictures in the encoder at once: bounds memory."
     )
     batch_bags: int = Field(ge=1, le=4096, description="Bags, and so patients, in a step.")
-    epochs: int = Field(ge=1, le=10_000)
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training patients.")
     learning_rate: float = Field(gt=0, le=1, description="The classifier's.")
     encoder_learning_rate: float = Field(gt=0, le=1, description="The encoder's.")
     weight_decay: float = Field(ge=0, le=1, description="AdamW's.")
@@ -386,7 +388,7 @@ class BagImagesParameters(_Block):
 class SimulationParameters(_Block):
     """The simulated cohort: its size, and how strong its signal is."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, description="Of everything that is drawn.")
     train_reactive: int = Field(ge=1, le=10_000, description="Labelled reactive patients.")
     train_tumoral: int = Field(ge=1, le=10_000, description="Labelled tumoral patients.")
     test: int = Field(ge=0, le=10_000, description="Test patients.")
@@ -415,18 +417,22 @@ class SimulationParameters(_Block):
 class Parameters(_Block):
     """All of parameters.yml."""
 
-    cohort_dir: str = Field(min_length=1)
-    workspace: str = Field(min_length=1)
-    runs_dir: str = Field(min_length=1)
-    bundle: str | None = Field(min_length=1)
-    signing_key: str | None = Field(min_length=1)
-    trusted_key: str | None = Field(min_length=1)
-    seed: int = Field(ge=0, le=2**31 - 1)
+    cohort_dir: str = Field(min_length=1, description="The folder of the cohort.")
+    workspace: str = Field(min_length=1, description="The folder that a run writes into.")
+    runs_dir: str = Field(min_length=1, description="For choose: a folder of workspaces.")
+    bundle: str | None = Field(
+        min_length=1, description="The folder of a bundle; null: 06_models/bundle in the workspace."
+    )
+    signing_key: str | None = Field(min_length=1, description="For bundle: a private key, PEM.")
+    trusted_key: str | None = Field(min_length=1, description="For predict: its public key.")
+    seed: int = Field(ge=0, le=2**31 - 1, description="Of everything random but evaluation.")
     clinical: ClinicalParameters
     image: ImageParameters
     encoder: EncoderParameters
     pretext: PretextParameters
-    views: Annotated[tuple[View, ...], Field(min_length=1, strict=False)]
+    views: Annotated[tuple[View, ...], Field(min_length=1, strict=False)] = Field(
+        description="The views in which each picture is embedded, and each patient predicted."
+    )
     splits: SplitParameters
     mil: MilParameters
     ensemble: EnsembleParameters

@@ -54,7 +54,7 @@ def named_columns(table: pd.DataFrame, names: Mapping[str, str], file: str) -> p
         raise UserError(
             f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}{near}. "
             f"It has: {some(list(filter(None, found)))}. Expected: {', '.join(expected)}; "
-            "clinical.columns says what your columns are called (docs/data.md)."
+            "clinical.columns says what your columns are called (docs/clinical_table.md)."
         )
     if twice := [theirs for theirs in wanted.values() if found.count(theirs) > 1]:
         raise UserError(

@@ -87,7 +87,8 @@ def read_text_table(path: Path) -> pd.DataFrame:
             lines, form = _read_text(content, path)
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(
-            f"{path} can't be read as a table: {error} (docs/data.md shows the forms that are read)"
+            f"{path} can't be read as a table: {error} "
+            "(docs/clinical_table.md shows the forms that are read)"
         ) from error
     (_, columns), *rows = lines
     table = pd.DataFrame(

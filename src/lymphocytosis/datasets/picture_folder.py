@@ -76,7 +76,7 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
             found = ", ".join(sorted(path.name for path in self._root.iterdir())[:10]) or "nothing"
             raise UserError(
                 f"The cohort folder {self._root} has neither trainset/ nor testset/; it has: "
-                f"{found}. docs/data.md shows the layout."
+                f"{found}. docs/cohort.md shows the layout."
             )
         folders = subsets or [""]  # the cohort's folder itself
         if strays := [path for name in folders for path in self._strays_of_subset(name)]:

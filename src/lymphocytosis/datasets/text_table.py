@@ -46,7 +46,7 @@ class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
         if path is None:
             raise UserError(
                 f"There is no {self._path.name} in {self._path.parent}. "
-                "docs/data.md says what it must hold."
+                "docs/clinical_table.md says what it must hold."
             )
         table = read_text_table(path)
         if self._optional:  # of the other, ingest tells
