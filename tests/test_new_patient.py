@@ -1,4 +1,4 @@
-"""The commands of docs/new_patient.md run as they stand, on a smaller demo."""
+"""The commands of docs/new_patient.md and the code of docs/reading.md run, on a smaller demo."""
 
 import json
 import os
@@ -17,6 +17,7 @@ import yaml
 
 PROJECT = Path(__file__).parents[1]
 PAGE = (PROJECT / "docs/new_patient.md").read_text()
+READING = (PROJECT / "docs/reading.md").read_text()
 COMMANDS = re.findall(r"^    ((?:kedro|openssl|make) .*)$", PAGE, re.MULTILINE)
 TINY = {
     "simulation": {
@@ -128,3 +129,29 @@ def ask(address, folder):
         answer = client.post("/v1/predict", data=values, files=pictures)
         assert answer.status_code == 200, answer.text
         return answer.json()["row"]
+
+
+def test_the_code_that_reads_the_files_runs(project):
+    (project / "my_run").symlink_to("data/demo")
+    (project / "my_cohort").symlink_to("data/demo/01_raw/cohort")
+    code = re.findall(r"```python\n(.*?)```", READING, re.DOTALL)
+    patient = min((project / "my_cohort/trainset").iterdir()).name
+    version = next((project / "my_run/02_intermediate/patients.parquet").iterdir()).name
+    cells = [block.replace("A01", patient) for block in code]
+    cells = [block.replace("2026-01-31T09.15.00.000Z", version) for block in cells]
+    assert len(cells) == 8
+    script = f"""
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in {cells!r}:
+    shell.run_cell(cell).raise_error()
+seen = shell.user_ns
+assert len(seen["images"]) == len(seen["large"]) // 3 == seen["cells"]["len"].sum()
+assert set(seen["table"].column_names) == {{"image_id", "view", "small"}} and len(seen["table"]) > 0
+assert "small AVG" in set(seen["results"]["method"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=project, env=environment(project),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
