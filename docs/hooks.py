@@ -46,9 +46,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (PROJECT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, place, content=text))
     for room in _rooms():
-        files.append(File.generated(config, f"api/{room}.md", content=_api(room, [room])))
+        # The room's own name is the title; its modules are the headings.
+        text = f"# {room}\n\n::: lymphocytosis.{room}\n    options: {{show_root_heading: false}}\n"
+        files.append(File.generated(config, f"api/{room}.md", content=text))
     modules = sorted(path.stem for path in PACKAGE.glob("[!_]*.py"))
-    files.append(File.generated(config, "api/modules.md", content=_api("modules", modules)))
+    text = "# Single modules\n\n" + "".join(f"::: lymphocytosis.{name}\n\n" for name in modules)
+    files.append(File.generated(config, "api/modules.md", content=text))
     return files
 
 
@@ -144,7 +147,3 @@ def _link(source: str, picture: str, text: str, path: str, anchor: str | None) -
 
 def _rooms() -> list[str]:
     return sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
-
-
-def _api(title: str, modules: list[str]) -> str:
-    return f"# {title}\n\n" + "".join(f"::: lymphocytosis.{module}\n\n" for module in modules)

@@ -110,6 +110,15 @@ def test_every_page_begins_with_what_it_tells():
         assert any(point.startswith("- ") for point in points), page
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_no_block_is_taken_for_a_part_of_a_list(page):
+    """Four blanks after a list continue its last point, and begin a block everywhere else."""
+    swallowed = re.findall(
+        r"^(?:[-*]|\d+\.) .*\n(?:  .*\n)*\n {4}.*$", page.read_text(), re.MULTILINE
+    )
+    assert swallowed == []
+
+
 def test_every_page_is_in_the_menu():
     menu = (PROJECT / "mkdocs.yml").read_text()
     missing = [p.name for p in (PROJECT / "docs").glob("*.md") if f" {p.name}\n" not in menu]
