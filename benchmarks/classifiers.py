@@ -20,6 +20,7 @@ from torchmil.utils.trainer import Trainer
 
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import in_batches, start_fabric
+from lymphocytosis.display import working
 from lymphocytosis.mil.bags import Bags
 from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.mil.nested import SYSTEMS, Recipe, predict_held_out
@@ -150,7 +151,8 @@ def nested_row() -> Row:
     fabric = start_fabric(COMPUTE)
 
     def nested() -> None:
-        predict_held_out(bags, patients, folds, recipe, "nested", Progress(None))
+        with working("nested", NESTED_FOLDS, "folds") as work:
+            predict_held_out(bags, patients, folds, recipe, "nested", Progress(None), work)
 
     def trainings() -> None:
         for _, held_out in folds.groupby("fold"):

@@ -1,4 +1,4 @@
-from lymphocytosis.errors import brief, causes, listed, some
+from lymphocytosis.errors import brief, causes, listed, one_line, some
 
 
 def test_the_first_line_of_a_message_is_quoted():
@@ -50,3 +50,14 @@ def test_causes_start_at_the_error_and_come_once_each():
     first, second, third = ValueError("1"), KeyError("2"), OSError("3")
     first.__cause__, second.__context__, third.__cause__ = second, third, first
     assert list(causes(first)) == [first, second, third]
+
+
+class TestOneLine:
+    def test_a_single_place_keeps_its_own_words(self):
+        assert one_line(["A is odd."], "are odd", ["A"]) == ["A is odd."]
+        assert one_line([], "are odd", []) == []
+
+    def test_many_places_are_counted_and_the_first_named(self):
+        names = [f"P{n}" for n in range(12)]
+        (told,) = one_line([f"{name} is odd." for name in names], "patients are odd", names)
+        assert told == f"12 patients are odd: {', '.join(names[:10])} and 2 more."

@@ -99,5 +99,19 @@ def some(names: Sequence[str]) -> str:
     return f"{shown} and {hidden} more" if hidden > 0 else shown
 
 
+def one_line(told: Sequence[str], many: str, places: Sequence[str]) -> list[str]:
+    """Warn of a matter once, however many places it is found in.
+
+    Args:
+        told: the warning for each place.
+        many: what the places have in common, after their number.
+        places: each place in a few words.
+
+    Returns:
+        The warnings if there are less than two; else one with the number and the first places.
+    """
+    return [*told] if len(told) < 2 else [f"{len(told)} {many}: {some(places)}."]
+
+
 def _both_ends(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"

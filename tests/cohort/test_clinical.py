@@ -411,7 +411,7 @@ class TestNames:
         with pytest.raises(UserError, match=r"patient P2: .* no pictures \(testset/P2/ is empty\)"):
             read(rows, pictures)
         _, warnings = read_patients(table_of(rows[:1]), pictures, clinical())[:2]
-        assert warnings == [f"testset/P{n}/ holds no pictures: ignored." for n in (2, 3)]
+        assert warnings == ["2 folders hold no pictures and are ignored: testset/P2, testset/P3."]
 
     def test_so_are_columns(self):
         table = table_of([{"ID": "P1"}]).rename(columns={"DOB": "dob"})
@@ -558,6 +558,20 @@ class TestWarnings:
         ]
         _, warnings = read(rows)
         assert warnings == ["Patients P1, P2 share a birth date and sex: perhaps one person twice."]
+
+    def test_many_such_pairs_are_one_warning_for_each_matter(self):
+        rows = [
+            {"ID": f"P{n}", "DOB": f"5/{1 + n // 2}/1950", "LABEL": str(n % 2 if n > 7 else 0)}
+            for n in range(12)
+        ]
+        _, warnings = read(rows)
+        assert warnings == [
+            "4 pairs of patients share a birth date and sex, each perhaps one person twice: "
+            "P0 and P1, P2 and P3, P4 and P5, P6 and P7.",
+            "2 birth dates, each shared by patients of one sex, are taken for placeholders, and "
+            "each patient for a person; their ages may be wrong: 1950-05-05 of P8 and P9 (their "
+            "labels differ), 1950-05-06 of P10 and P11 (their labels differ).",
+        ]
 
     def test_training_patients_without_a_label(self):
         rows = [{"ID": "P1", "LABEL": "-1"}, {"ID": "P2", "LABEL": "-1", "DOB": "1/1/1960"}]

@@ -26,12 +26,12 @@ class TestOneRunAWorkspace:
 
         return start
 
-    def test_the_second_is_told_of_the_first(self, runs):
+    def test_the_second_is_told_of_the_first(self, runs, run_params):
         first = runs()
         told = rf"Another run is using .*out: process {os.getpid()} on .+, since \d{{4}}-"
         with pytest.raises(click.ClickException, match=told):
             runs()
-        first.after_pipeline_run({"run_id": "1"}, Pipeline([]))
+        first.after_pipeline_run(run_params, Pipeline([]), DataCatalog())
         runs().on_pipeline_error(ValueError(), DataCatalog())
         runs().lock.release()
 
@@ -76,7 +76,8 @@ class TestEndedWell:
         for progress in kept.values():
             progress.save_values("part", {})
         embed = Pipeline([node(lambda seed: 1, "params:seed", "embeddings")])
-        hooks.before_pipeline_run(run_params, embed, DataCatalog({"params:seed": MemoryDataset(0)}))
-        hooks.after_pipeline_run({"run_id": "1"}, embed)
+        catalog = DataCatalog({"params:seed": MemoryDataset(0)})
+        hooks.before_pipeline_run(run_params, embed, catalog)
+        hooks.after_pipeline_run(run_params, embed, catalog)
         assert kept["embeddings"].values("part") is None
         assert kept["autoencoder"].values("part") == {}

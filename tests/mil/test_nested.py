@@ -13,6 +13,7 @@ import torch
 
 from lymphocytosis import schemas
 from lymphocytosis.compute import start_fabric
+from lymphocytosis.display import Work
 from lymphocytosis.errors import UserError
 from lymphocytosis.mil import nested
 from lymphocytosis.mil.bags import gather_bags
@@ -38,6 +39,7 @@ KINDS = {
         "fusion": "mixture",
     },
 }
+UNSEEN = Work("", 0, "folds", str)
 KEYS = ["system", "repeat", "fold", "role", "patient_id", "split", "view"]
 EVERY_KIND = pytest.mark.parametrize("kind", list(KINDS))
 
@@ -74,7 +76,7 @@ def by_workers(world, recipe):
     patients, table, folds = world
     bags = gather_bags(table, patients)
     return {
-        kind: predict_held_out(bags, patients, folds, recipe(kind), kind, Progress(None))
+        kind: predict_held_out(bags, patients, folds, recipe(kind), kind, Progress(None), UNSEEN)
         for kind in KINDS
     }
 
@@ -151,7 +153,7 @@ class TestWorkers:
         patients, table, folds = world
         bags = gather_bags(table, patients)
         found = after_a_kill(
-            lambda p: predict_held_out(bags, patients, folds, recipe(kind), kind, p), 2
+            lambda p: predict_held_out(bags, patients, folds, recipe(kind), kind, p, UNSEEN), 2
         )
         pd.testing.assert_frame_equal(found, by_workers[kind], check_exact=True)
 
@@ -161,7 +163,7 @@ class TestWorkers:
         bags.instances[:] = float("nan")
         without = recipe("neural", components=0)
         with pytest.raises(UserError, match="loss of epoch 1"):
-            predict_held_out(bags, patients, folds, without, "", Progress(None))
+            predict_held_out(bags, patients, folds, without, "", Progress(None), UNSEEN)
 
 
 # Runs `predict_held_out`, its workers at something endless; each names itself in a folder.
@@ -172,6 +174,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd
 import torch
+from lymphocytosis.display import Work
 from lymphocytosis.mil import nested
 from lymphocytosis.parameters import ComputeParameters
 from lymphocytosis.progress import Progress
@@ -190,8 +193,8 @@ folds = pd.DataFrame({"repeat": 1, "fold": [1, 2], "patient_id": ["P0", "P1"]})
 compute = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=32, embed_backend="torch"
 )
-recipe = SimpleNamespace(compute=compute)
-nested.predict_held_out(Bags(torch.empty(0)), None, folds, recipe, "", Progress(None))
+recipe, unseen = SimpleNamespace(compute=compute), Work("", 2, "folds", str)
+nested.predict_held_out(Bags(torch.empty(0)), None, folds, recipe, "", Progress(None), unseen)
 """
 
 

@@ -21,7 +21,7 @@ from lymphocytosis.cohort.names import alike, folded, normal
 from lymphocytosis.cohort.persons import tell_persons
 from lymphocytosis.cohort.pictures import PictureFile, PictureFiles, Subset
 from lymphocytosis.cohort.plausibility import odd_values
-from lymphocytosis.errors import UserError, grouped
+from lymphocytosis.errors import UserError, grouped, one_line
 from lymphocytosis.parameters import ClinicalColumns, ClinicalLabels, ClinicalParameters
 
 
@@ -77,7 +77,11 @@ def read_patients(
     warnings = tell_persons(rows, names.birth_date)
     patients = _typed(rows)
     dated = any(row["born"] for row in rows)
-    warnings += [f"{folder}/ holds no pictures: ignored." for folder in pictures.empty_folders]
+    warnings += one_line(
+        [f"{folder}/ holds no pictures: ignored." for folder in pictures.empty_folders],
+        "folders hold no pictures and are ignored",
+        pictures.empty_folders,
+    )
     warnings += odd_values(patients, names, names.birth_date if dated else names.age)
     form = f"{file}: {table.attrs.get('form', 'text')}"
     return patients, warnings, how_read(values, rows, form, decimal, clinical)

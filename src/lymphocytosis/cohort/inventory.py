@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphocytosis.errors import UserError
+from lymphocytosis.errors import UserError, one_line
 
 CELL_COLUMNS = ["patient_id", "image_id", "path", "sha256", "row", "status"]
 _REASONS_SHOWN = 8
@@ -112,7 +112,9 @@ def _count(patients: pd.DataFrame, subset: str, label: int | None) -> int:
 def _copies(records: pd.DataFrame) -> list[str]:
     taken = records[records["row"].notna()]
     copies = taken[taken.duplicated("sha256", keep=False)]
-    return [
-        f"The same picture is there more than once: {', '.join(same['path'])}."
-        for _, same in copies.groupby("sha256")
-    ]
+    paths = [", ".join(same["path"]) for _, same in copies.groupby("sha256")]
+    return one_line(
+        [f"The same picture is there more than once: {same}." for same in paths],
+        "pictures are there more than once, each here with its copies",
+        paths,
+    )

@@ -18,7 +18,7 @@ from lymphocytosis.cohort.columns import (
 from lymphocytosis.cohort.names import alike, folded
 from lymphocytosis.cohort.pictures import PictureFiles
 from lymphocytosis.cohort.plausibility import odd_numbers, odd_values
-from lymphocytosis.errors import UserError, grouped, some
+from lymphocytosis.errors import UserError, grouped, one_line, some
 from lymphocytosis.parameters import ClinicalParameters
 
 _COLUMNS = {
@@ -56,7 +56,11 @@ def read_new_patients(
     """
     faults: Faults = defaultdict(list)
     with_pictures = sorted(subsets_by_patient(pictures, faults))
-    warnings = [f"{folder}/ holds no pictures: ignored." for folder in pictures.empty_folders]
+    warnings = one_line(
+        [f"{folder}/ holds no pictures: ignored." for folder in pictures.empty_folders],
+        "folders hold no pictures and are ignored",
+        pictures.empty_folders,
+    )
     if beside := pictures.folders_beside:
         warnings.append(f"Folders beside trainset/ or testset/ are ignored: {some(beside)}.")
     rows: list[dict[str, Any]] = []

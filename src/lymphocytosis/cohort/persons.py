@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from typing import Any
 
-from lymphocytosis.errors import some
+from lymphocytosis.errors import one_line, some
 
 OLDEST_PLAUSIBLE_AGE = 110
 
@@ -23,7 +23,7 @@ def tell_persons(rows: list[dict[str, Any]], column: str) -> list[str]:
     Returns:
         Warnings in plain words.
     """
-    warnings = []
+    pairs, placeholders = {}, {}
     same: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         row["person"] = row["patient_id"]
@@ -45,18 +45,27 @@ def tell_persons(rows: list[dict[str, Any]], column: str) -> list[str]:
         if not any(reasons.values()):
             for row in twins:
                 row["person"] = ids[0]
-            warnings.append(
+            pairs[" and ".join(ids)] = (
                 f"Patients {', '.join(ids)} share a birth date and sex: perhaps one person twice."
             )
         else:
             why = " and ".join(reason for reason, holds in reasons.items() if holds)
-            warnings.append(
+            placeholders[f"{born} of {' and '.join(ids)} ({why})"] = (
                 f"Patients {some(ids)} share the birth date {born} and sex, and {why}: taken for a "
                 "placeholder, and each patient for a person. Their ages may be wrong."
             )
     if not same:
-        warnings.append(
+        return [
             f"No patient has a birth date ({column}): a person who is in the table "
             "twice can't be found."
-        )
-    return warnings
+        ]
+    return one_line(
+        list(pairs.values()),
+        "pairs of patients share a birth date and sex, each perhaps one person twice",
+        list(pairs),
+    ) + one_line(
+        list(placeholders.values()),
+        "birth dates, each shared by patients of one sex, are taken for placeholders, and each "
+        "patient for a person; their ages may be wrong",
+        list(placeholders),
+    )

@@ -6,7 +6,7 @@ import pandas as pd
 
 from lymphocytosis.cohort.names import folded
 from lymphocytosis.cohort.persons import OLDEST_PLAUSIBLE_AGE
-from lymphocytosis.errors import some
+from lymphocytosis.errors import one_line, some
 from lymphocytosis.parameters import ClinicalColumns
 
 # 10^9 per litre. No blood has more lymphocytes and no lymphocytosis fewer: it is another unit.
@@ -91,13 +91,18 @@ def odd_values(patients: pd.DataFrame, names: ClinicalColumns, age_column: str) 
             ),
         ]
     ids = patients["patient_id"]
-    alike = [list(same) for _, same in ids.groupby(ids.map(folded)) if len(same) > 1]
+    alike = [[*map(repr, same)] for _, same in ids.groupby(ids.map(folded)) if len(same) > 1]
     return [
         f"{column}: {odd.sum()} of {len(patients)} {of} are {what}: {some(list(ids[odd]))}."
         for column, odd, of, what in found
         if odd.any()
-    ] + [
-        f"{names.id}: {' and '.join(map(repr, same))} differ only in case, blanks or form, and "
-        "are taken as different patients."
-        for same in alike
-    ]
+    ] + one_line(
+        [
+            f"{names.id}: {' and '.join(same)} differ only in case, blanks or form, and are taken "
+            "as different patients."
+            for same in alike
+        ],
+        f"groups of {names.id} differ only in case, blanks or form, and are taken as different "
+        "patients",
+        [" and ".join(same) for same in alike],
+    )

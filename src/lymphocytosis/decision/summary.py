@@ -87,7 +87,7 @@ def warn(evaluation: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
 
 
 def outline(evaluation: pd.DataFrame) -> str:
-    """Summarise the most important scores in short lines, for a terminal.
+    """Summarise the most important scores in lines of up to 80 characters, for a terminal.
 
     Args:
         evaluation: as `measure` returns it.
@@ -96,20 +96,24 @@ def outline(evaluation: pd.DataFrame) -> str:
         Balanced accuracy of AVG, and AUC, one line per method; and how methods with pictures differ
         from clinical values alone.
     """
-    lines = []
-    for metric, title in (("balanced_accuracy", "balanced accuracy"), ("auc", "AUC")):
-        rows = evaluation[
-            (evaluation["metric"] == metric) & evaluation["rule"].fillna("AVG").eq("AVG")
-        ].to_dict("records")
-        lines.append(title)
-        lines += [
-            f"{row['method']:30}{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            for row in rows
-        ]
-        lines.append(f"{title}, difference from clinical")
-        lines += [
-            f"{row['method']:28}{_difference(row)}" for row in rows if "pictures" in row["method"]
-        ]
+    of_avg = evaluation[evaluation["rule"].fillna("AVG").eq("AVG")]
+    found = {(row["method"], row["metric"]): row for row in of_avg.to_dict("records")}
+    both = {
+        method: [found[method, metric] for metric in ("balanced_accuracy", "auc")]
+        for method in dict.fromkeys(of_avg["method"])
+    }
+    lines = [f"{'':31}{'balanced accuracy':22}AUC"]
+    lines += [
+        f"{method:31}"
+        + "  ".join(f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in rows)
+        for method, rows in both.items()
+    ]
+    lines.append("difference from clinical")
+    lines += [
+        f"{method:28}{'  '.join(map(_difference, rows))}"
+        for method, rows in both.items()
+        if "pictures" in method
+    ]
     return "\n".join(lines)
 
 

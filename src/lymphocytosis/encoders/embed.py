@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lymphocytosis.compute import start_fabric
+from lymphocytosis.display import working
 from lymphocytosis.encoders.backend import fastest_embed
 from lymphocytosis.encoders.checkpoint import Embedder
 from lymphocytosis.encoders.pictures import Images, Pictures
@@ -54,19 +54,27 @@ def embed_in_shards(
     step = batches * compute.embed_batch_size
     shards = np.split(rows, range(step, len(rows), step))
     done = 0
-    while done < len(shards) and (kept := progress.values(f"shard-{done}")):
-        yield shards[done], kept["large"].numpy(), kept["small"].numpy()
-        done += 1
-    if done:
-        logger.info("embedding goes on after shard %d of %d", done, len(shards))
-    rest = np.concatenate([*shards[done:], rows[:0]])
-    embedded = embed_pictures(embedder, images, rest, views, view_of, compute)
-    for number, shard in enumerate(shards[done:], start=done):
-        parts = list(islice(embedded, -(-len(shard) // compute.embed_batch_size)))
-        large, small = (np.concatenate(vectors) for vectors in list(zip(*parts, strict=True))[1:])
-        values = {"large": torch.from_numpy(large), "small": torch.from_numpy(small)}
-        progress.save_values(f"shard-{number}", values)
-        yield shard, large, small
+    with working("embedding", len(rows), "pictures") as work:
+        while done < len(shards) and (kept := progress.values(f"shard-{done}")):
+            yield shards[done], kept["large"].numpy(), kept["small"].numpy()
+            work.resume(len(shards[done]))
+            done += 1
+        if done:
+            logger.info("embedding goes on after shard %d of %d", done, len(shards))
+        if done == len(shards):
+            return
+        ready = ReadyEncoder(embedder, images.shape[1], views, view_of, compute)
+        work.ready()
+        embedded = ready.embed(images, np.concatenate(shards[done:]))
+        for number, shard in enumerate(shards[done:], start=done):
+            parts = []
+            for part in islice(embedded, -(-len(shard) // compute.embed_batch_size)):
+                parts.append(part)
+                work.advance(len(part[0]))
+            _, large, small = map(np.concatenate, zip(*parts, strict=True))
+            values = {"large": torch.from_numpy(large), "small": torch.from_numpy(small)}
+            progress.save_values(f"shard-{number}", values)
+            yield shard, large, small
 
 
 def embed_pictures(
@@ -90,11 +98,7 @@ def embed_pictures(
     Yields:
         The rows of a batch (b,); f_large (b, v, D) and f_small (b, v, d), float32.
     """
-    if not len(rows):
-        return
-    ready = ReadyEncoder(embedder, images.shape[1], views, view_of, compute)
-    total = -(-len(rows) // compute.embed_batch_size)
-    yield from tqdm(ready.embed(images, rows), "embedding", total, leave=False, disable=None)
+    yield from ReadyEncoder(embedder, images.shape[1], views, view_of, compute).embed(images, rows)
 
 
 class ReadyEncoder:

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from tqdm import tqdm
 
 from lymphocytosis.compute import finite_losses, in_batches
+from lymphocytosis.display import Work, numbered, working
 from lymphocytosis.end_to_end.bags import PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
 from lymphocytosis.end_to_end.prediction import predict_pictures
@@ -79,46 +79,49 @@ def train_picture_classifier(
     generator = torch.Generator().manual_seed(seed)
     rates = "bag_images.learning_rate and bag_images.encoder_learning_rate"
     best = BestEpoch(mil.monitor)
-    for epoch in range(1, bag_images.epochs + 1):
-        shuffled = train[torch.randperm(len(train), generator=generator).numpy()]
-        parts = in_batches(shuffled, bag_images.batch_bags)
-        batches = _turned(bags, parts, generator, fabric)
-        losses, said = train_epoch(classifier, optimizer, fabric, batches)
-        of_batches = finite_losses(losses, epoch, "a bag-images classifier", rates)
-        loss = float(np.average(of_batches, weights=[len(part) for part in parts]))
-        _renew_batchnorm(classifier, fabric, bags, parts)
-        predicted = predict_pictures(classifier, bags, validation, views, fabric)
-        score = balanced_accuracy(
-            np.repeat(bags.label[validation], len(views)),
-            probabilities(torch.cat([logit for logit, _ in predicted])),
-            mil.monitor_threshold,
-        )
-        best.add(
-            classifier,
-            {
-                "loss": loss,
-                "train_balanced_accuracy": balanced_accuracy(
-                    bags.label[shuffled], said, mil.monitor_threshold
-                ),
-                "validation_balanced_accuracy": score,
-                "learning_rate": bag_images.learning_rate,
-            },
-        )
-        logger.info(
-            "bag-images: epoch %d of %d, loss %.4g, validation balanced accuracy %.3f",
-            epoch, bag_images.epochs, loss, score,
-        )  # fmt: skip
+    steps, note = bag_images.epochs * len(train), numbered("epoch", bag_images.epochs, len(train))
+    with working("model", steps, "patients", note) as work:
+        for epoch in range(1, bag_images.epochs + 1):
+            shuffled = train[torch.randperm(len(train), generator=generator).numpy()]
+            parts = in_batches(shuffled, bag_images.batch_bags)
+            batches = _turned(bags, parts, generator, fabric, work)
+            losses, said = train_epoch(classifier, optimizer, fabric, batches)
+            of_batches = finite_losses(losses, epoch, "a bag-images classifier", rates)
+            loss = float(np.average(of_batches, weights=[len(part) for part in parts]))
+            _renew_batchnorm(classifier, fabric, bags, parts)
+            predicted = predict_pictures(classifier, bags, validation, views, fabric)
+            score = balanced_accuracy(
+                np.repeat(bags.label[validation], len(views)),
+                probabilities(torch.cat([logit for logit, _ in predicted])),
+                mil.monitor_threshold,
+            )
+            best.add(
+                classifier,
+                {
+                    "loss": loss,
+                    "train_balanced_accuracy": balanced_accuracy(
+                        bags.label[shuffled], said, mil.monitor_threshold
+                    ),
+                    "validation_balanced_accuracy": score,
+                    "learning_rate": bag_images.learning_rate,
+                },
+            )
+            logger.info(
+                "bag-images: epoch %d of %d, loss %.4g, %.3f in validation",
+                epoch, bag_images.epochs, loss, score,
+            )  # fmt: skip
     return best.restore(classifier)
 
 
 def _turned(
-    bags: PictureBags, parts: list[Indices], generator: torch.Generator, fabric: Fabric
+    bags: PictureBags, parts: list[Indices], generator: torch.Generator, fabric: Fabric, work: Work
 ) -> Iterator[Batch]:
     """Read each batch when it is asked for; all eight flips and turns are equally likely."""
-    for part in tqdm(parts, "batches", leave=False, disable=None):
+    for part in parts:
         batch = pack_pictures(bags, part)
         turned = replace(batch, instances=flip_and_turn(batch.instances, 1.0, generator))
         yield fabric.to_device(turned)
+        work.advance(len(part))
 
 
 @torch.no_grad()
@@ -182,18 +185,22 @@ def train_picture_suite(
         )
     image = bags.images.image
     trained: dict[int, Trained] = {}
-    for place, split in enumerate(sorted(int(split) for split in splits["split"].unique())):
-        if finished := finished_before(progress, split):
-            trained[split] = finished
-            continue
-        logger.info("bag-images: split %s", split)
-        train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
-        own_seed = seed + place
-        model = build_picture_classifier(encoder, mil, image.size, bag_images.chunk, own_seed)
-        history = train_picture_classifier(
-            model, bags, train, validation, views, mil, bag_images, own_seed, deepcopy(fabric)
-        )
-        trained[split] = keep(progress, split, model, history)
+    numbers = sorted(int(split) for split in splits["split"].unique())
+    note = numbered("split", len(numbers))
+    with working("bag-images", len(numbers), "models", note) as work:
+        for place, split in enumerate(numbers):
+            if finished := finished_before(progress, split):
+                trained[split] = finished
+                work.resume()
+                continue
+            train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
+            own_seed = seed + place
+            model = build_picture_classifier(encoder, mil, image.size, bag_images.chunk, own_seed)
+            history = train_picture_classifier(
+                model, bags, train, validation, views, mil, bag_images, own_seed, deepcopy(fabric)
+            )
+            trained[split] = keep(progress, split, model, history)
+            work.advance()
     parameters = {
         "encoder": encoder.model_dump(mode="json"),
         "image": image.model_dump(mode="json"),

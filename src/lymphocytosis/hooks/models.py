@@ -49,13 +49,13 @@ def check_models(
         users = {node.namespace for node in pipeline.nodes if entry in node.inputs}
         if users == {"evaluate"} and parameters.evaluation.pretraining == "each_fold":
             continue  # each fold trains its own encoder by the run's parameters
-        asked = _leaves(parameters.model_dump(mode="json"))
+        asked = leaves(parameters.model_dump(mode="json"))
         if isinstance(model, BundleDataset):
-            named = _leaves(given).keys() - set(PATHS)
+            named = leaves(given).keys() - set(PATHS)
             asked = {key: value for key, value in asked.items() if key in named}
             carried = _carried(model.load()) if asked else {}
         else:
-            carried = _leaves(model.load().get("parameters"))
+            carried = leaves(model.load().get("parameters"))
         both = asked.keys() & carried.keys() - _FREE
         if entry.endswith("_pictures_only_classifiers"):
             both.discard("mil.inputs")  # as their name says
@@ -90,13 +90,22 @@ def _carried(bundle: Bundle) -> dict[str, Any]:
         "compute": bundle.compute.model_dump(mode="json", exclude={"accelerator"}),
         "ensemble": bundle.ensemble.model_dump(mode="json"),
     }
-    encoder = _leaves(bundle.autoencoder["parameters"])
+    encoder = leaves(bundle.autoencoder["parameters"])
     del encoder["encoder.weights"]  # a file's name alone, as it may be elsewhere now
-    return _leaves(parts) | encoder | _leaves(bundle.classifiers["large"]["parameters"])
+    return leaves(parts) | encoder | leaves(bundle.classifiers["large"]["parameters"])
 
 
-def _leaves(value: Any, key: str = "") -> dict[str, Any]:
+def leaves(value: Any, key: str = "") -> dict[str, Any]:
+    """Flatten parameters.
+
+    Args:
+        value: a dict of dicts and values.
+        key: of the value.
+
+    Returns:
+        Each value by its name, such as `mil.epochs`.
+    """
     if not isinstance(value, dict):
         return {key: value}
-    inner = (_leaves(value[name], f"{key}.{name}" if key else str(name)) for name in value)
-    return {name: leaf for leaves in inner for name, leaf in leaves.items()}
+    inner = (leaves(value[name], f"{key}.{name}" if key else str(name)) for name in value)
+    return {name: leaf for of_one in inner for name, leaf in of_one.items()}

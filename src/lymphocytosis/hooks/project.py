@@ -2,9 +2,11 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import click
 from filelock import FileLock
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -12,6 +14,7 @@ from kedro.framework.project import pipelines
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 
+from lymphocytosis import display
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
 from lymphocytosis.hooks.inputs import check_bundle, check_encoder, check_inputs
@@ -19,11 +22,12 @@ from lymphocytosis.hooks.models import check_models
 from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters, without_effect
 from lymphocytosis.hooks.refusals import plainly, refusal
+from lymphocytosis.hooks.summary import summarise
 from lymphocytosis.hooks.versions import fix_versions
 from lymphocytosis.hooks.workspace import lock_workspace
 from lymphocytosis.parameters import Parameters
 from lymphocytosis.progress import unfinished
-from lymphocytosis.terminal import make_log_harmless
+from lymphocytosis.terminal import harmless, make_log_harmless
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +37,7 @@ class ProjectHooks(threading.local):
 
     parameters: Parameters
     lock: FileLock
+    begun: float
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -47,6 +52,7 @@ class ProjectHooks(threading.local):
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Before any work, refuse what can't run; fix versions; simulate the demo's cohort."""
+        self.begun = time.monotonic()
         demo = draws_cohort_first(run_params, pipeline)
         whole = pipelines["simulate"] + pipeline if demo else pipeline
         try:
@@ -77,26 +83,24 @@ class ProjectHooks(threading.local):
             raise
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
-        """Log where the run's files are; remove its saved parts, which are no longer needed."""
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Sum the run up; remove its saved parts, which are no longer needed."""
         for entry in pipeline.all_outputs():
             try:
                 unfinished(self.parameters.workspace, entry).clear()
             except OSError as error:
                 # Harmless: all results are saved, and what remains is never used for other work.
                 logger.warning("unfinished work can't be removed: %s", error)
-        logger.info(
-            "done: tables and figures are under %s/08_reporting, all else under %s, "
-            "each in a folder named %s",
-            self.parameters.workspace,
-            self.parameters.workspace,
-            run_params["run_id"],
-        )
+        workspace, seconds = self.parameters.workspace, time.monotonic() - self.begun
+        click.echo(harmless(summarise(run_params, pipeline, catalog, workspace, seconds)))
         self.lock.release()
 
     @hook_impl
     def on_pipeline_error(self, error: Exception, catalog: DataCatalog) -> None:
         """Show an error that the user can fix as its message, without a traceback."""
         self.lock.release()
+        display.stop()
         if message := plainly(error, catalog):
             raise refusal(message) from error

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, cpu_count, delayed
-from tqdm import tqdm
 
 from lymphocytosis.compute import start_fabric
+from lymphocytosis.display import Work
 from lymphocytosis.mil.bags import Bags
 from lymphocytosis.mil.prediction import load_suite, predict_patients
 from lymphocytosis.mil.splits import draw_splits, labelled, numbers_of
@@ -58,6 +58,7 @@ def predict_held_out(
     recipe: Recipe,
     title: str,
     progress: Progress,
+    work: Work,
 ) -> pd.DataFrame:
     """Train every system in every fold, without the held-out patients, and predict them.
 
@@ -69,8 +70,9 @@ def predict_held_out(
         patients: patient_id, subset, label, and others.
         folds: repeat, fold, patient_id: the patients held out in each fold.
         recipe: what is trained.
-        title: of the progress bar and the saved parts.
+        title: of the saved parts.
         progress: where each finished fold is saved.
+        work: is told of each finished fold.
 
     Returns:
         system, repeat, fold, role, patient_id, split, view, probability. Role `held_out`: the
@@ -87,9 +89,9 @@ def predict_held_out(
         for repeat, fold in held_out_of
     }
     missing = [key for key, table in tables.items() if table is None]
-    if len(missing) < len(tables):
-        logger.info("%s: %d of %d folds were finished before", title,
-                    len(tables) - len(missing), len(tables))  # fmt: skip
+    if before := len(tables) - len(missing):
+        logger.info("%s: %d of %d folds were finished before", title, before, len(tables))
+        work.resume(before)
     side_by_side = Parallel(
         cpu_count() if on_cpu else 1, return_as="generator", initializer=_end_with_parent
     )
@@ -99,10 +101,10 @@ def predict_held_out(
         )
         for key in missing
     )
-    bar = tqdm(results, title, total=len(missing), leave=False, disable=None)
-    for (repeat, fold), table in zip(missing, bar, strict=True):
+    for (repeat, fold), table in zip(missing, results, strict=True):
         progress.save_table(f"{title}-repeat-{repeat}-fold-{fold}", table)
         tables[repeat, fold] = table
+        work.advance()
     return pd.concat(tables.values(), ignore_index=True)
 
 

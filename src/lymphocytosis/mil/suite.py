@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from lymphocytosis.display import Work, working
 from lymphocytosis.mil.bags import Bags
 from lymphocytosis.mil.classifiers import build_classifier
 from lymphocytosis.mil.epochs import cpu_state
@@ -64,14 +64,16 @@ def train_suite(
     bags = bags.on(fabric.device)
     width = bags.instances.shape[1]
     numbers = sorted(int(split) for split in splits["split"].unique())
+    epochs = mil.epochs if mil.classifier == "neural" else 1
 
     def train_one(place: int, split: int, own_fabric: Fabric) -> Job[Trained]:
         if finished := finished_before(progress, split):
+            work.resume(epochs)
             return finished
         train, validation = (numbers_of(patients, splits, split, role) for role in ROLES)
         classifier = build_classifier(mil, width, seed + place, fabric.device)
-        history = yield from classifier.fit(bags, train, validation, own_fabric)
-        return keep(progress, split, classifier, history)
+        fitting = _told(classifier.fit(bags, train, validation, own_fabric), epochs, work)
+        return keep(progress, split, classifier, (yield from fitting))
 
     # With 16-mixed, Fabric adapts its loss scale to the training: one Fabric for each.
     jobs = [train_one(place, split, deepcopy(fabric)) for place, split in enumerate(numbers)]
@@ -81,13 +83,12 @@ def train_suite(
         results = run_in_turns(jobs, at_once=len(jobs))
     else:
         results = run_in_turns(jobs, threads, initializer=partial(torch.set_num_threads, 1))
-    trained: dict[int, Trained] = {}
-    try:
-        for place, result in tqdm(results, "splits", len(jobs), leave=False, disable=None):
-            trained[numbers[place]] = result
-    finally:
-        torch.set_num_threads(threads)
-    trained = dict(sorted(trained.items()))
+    title = (progress.title or "classifiers").replace("_", " ")
+    with working(title, len(jobs) * epochs, "epochs") as work:
+        try:
+            trained = dict(sorted((numbers[place], result) for place, result in results))
+        finally:
+            torch.set_num_threads(threads)
     classifiers = {
         "kind": "classifiers",
         "parameters": {
@@ -136,16 +137,31 @@ def keep(progress: Progress, split: int, classifier: nn.Module, history: pd.Data
     if progress.title:  # a nested evaluation trains hundreds of suites, without title
         kept = history[history["kept"]].iloc[0]
         logger.info(
-            "%s, split %s: validation balanced accuracy %.3f%s",
+            "%s, split %s: %.3f in validation%s",
             progress.title,
             split,
             kept["validation_balanced_accuracy"],
-            f", epoch {kept['epoch']} kept" if len(history) > 1 else "",
+            f", epoch {kept['epoch']}" if len(history) > 1 else "",
         )
     state = cpu_state(classifier)
     progress.save_table(f"split-{split}", history)
     progress.save_values(f"split-{split}", state)
     return state, history
+
+
+def _told(job: Job[pd.DataFrame], epochs: int, work: Work) -> Job[pd.DataFrame]:
+    """Run a fit, and tell of each epoch; of those that it did without, at its end."""
+    done = 0
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            work.advance(epochs - done)
+            history: pd.DataFrame = end.value
+            return history
+        done += 1
+        work.advance()
+        yield
 
 
 def _in_stream(job: Job[Trained], fabric: Fabric) -> Job[Trained]:

@@ -5,7 +5,6 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from kedro.pipeline import Node, node
@@ -14,8 +13,6 @@ from lymphocytosis.decision.rules import RULES
 from lymphocytosis.parameters import EnsembleParameters
 from lymphocytosis.pipelines.late import pd
 from lymphocytosis.pipelines.sizes import bind
-
-logger = logging.getLogger(__name__)
 
 
 def compute_statistics(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -57,7 +54,7 @@ def tabulate_results(
     titles: Mapping[str, str],
     **tables: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Make the paper's Table 1, and show it.
+    """Make the paper's Table 1.
 
     Args:
         patients: says which labels are known.
@@ -70,7 +67,7 @@ def tabulate_results(
     Returns:
         A row a method, in the paper's order.
     """
-    from lymphocytosis.decision.results import describe, tabulate
+    from lymphocytosis.decision.results import tabulate
     from lymphocytosis.decision.rules import summarise
 
     statistics = {models: summarise(tables[f"{models}_out_of_fold"]) for models in titles}
@@ -82,9 +79,7 @@ def tabulate_results(
             out_of_fold[method] = rule.decide(statistics[models], ensemble)
     # Of a single epoch there is nothing to choose.
     chosen = any(tables[f"{models}_history"]["epoch"].max() > 1 for models in titles)
-    results = tabulate(patients, test, out_of_fold, chosen)
-    logger.info("results\n%s", describe(results))
-    return results
+    return tabulate(patients, test, out_of_fold, chosen)
 
 
 def decide(models: str) -> list[Node]:

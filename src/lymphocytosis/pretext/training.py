@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lymphocytosis.compute import drawing_from, finite_losses, in_batches, start_fabric
+from lymphocytosis.display import numbered, working
 from lymphocytosis.encoders.pictures import Images, Pictures, to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
@@ -95,42 +95,56 @@ def pretrain(
         losses, best = kept["losses"], kept["best"]
         pictures = {title: drawn.numpy() for title, drawn in kept["pictures"].items()}
         logger.info("pretraining goes on after epoch %d of %d", len(losses), pretext.epochs)
-    for epoch in range(len(losses) + 1, pretext.epochs + 1):
-        order = rows[torch.randperm(len(rows), generator=generator).numpy()]
-        batches = in_batches(order, pretext.batch_size)
-        # One seed per epoch: encoders with random layers draw the same after a resume.
-        with drawing_from(seed + 1_000_003 * epoch):
-            steps = _steps(
-                task, task.loss, model, optimizer, fabric, store, batches, pretext, generator
+
+    epoch_of = numbered("epoch", pretext.epochs, len(rows))
+
+    def at_work(done: int) -> str:
+        return f"{epoch_of(done)}, loss {losses[-1]:.4g}" if losses else epoch_of(done)
+
+    with working("pretraining", pretext.epochs * len(rows), "pictures", at_work) as work:
+        work.resume(len(losses) * len(rows))
+        for epoch in range(len(losses) + 1, pretext.epochs + 1):
+            order = rows[torch.randperm(len(rows), generator=generator).numpy()]
+            batches = in_batches(order, pretext.batch_size)
+            # One seed per epoch: encoders with random layers draw the same after a resume.
+            with drawing_from(seed + 1_000_003 * epoch):
+                steps = _steps(
+                    task, task.loss, model, optimizer, fabric, store, batches, pretext, generator
+                )
+                # One tensor: many small ones would fragment the memory.
+                of_batches = torch.empty(len(batches), device=fabric.device)
+                for done, loss in enumerate(steps, start=1):
+                    of_batches[done - 1] = loss
+                    work.advance(len(batches[done - 1]))
+                    # Each check waits for a GPU.
+                    if done % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
+                        finite_losses(
+                            of_batches[:done], epoch, "the encoder", "pretext.learning_rate"
+                        )
+            of_all = finite_losses(of_batches, epoch, "the encoder", "pretext.learning_rate")
+            losses.append(float(of_all.mean()))
+            _check_weights(task.module, epoch)
+            if pretext.keep == "best" and losses[-1] == min(losses):
+                best = _copy_of_state(task.kept)
+            if epoch in (min(pretext.early_epoch, pretext.epochs), pretext.epochs):
+                pictures |= _show(task, model, fabric, pictures["original"], epoch)
+            progress.save_values(
+                "epoch",
+                {
+                    "module": task.module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "generator": generator.get_state(),
+                    "losses": losses,
+                    "best": best,
+                    "pictures": {
+                        title: torch.from_numpy(drawn) for title, drawn in pictures.items()
+                    },
+                },
             )
-            title = f"epoch {epoch}/{pretext.epochs}"
-            # One tensor: many small ones would fragment the memory.
-            of_batches = torch.empty(len(batches), device=fabric.device)
-            bar = tqdm(steps, title, len(batches), leave=False, disable=None)
-            for done, loss in enumerate(bar, start=1):
-                of_batches[done - 1] = loss
-                # Each check waits for a GPU.
-                if done % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
-                    finite_losses(of_batches[:done], epoch, "the encoder", "pretext.learning_rate")
-        of_all = finite_losses(of_batches, epoch, "the encoder", "pretext.learning_rate")
-        losses.append(float(of_all.mean()))
-        _check_weights(task.module, epoch)
-        logger.info("pretraining: epoch %d of %d, loss %.6g", epoch, pretext.epochs, losses[-1])
-        if pretext.keep == "best" and losses[-1] == min(losses):
-            best = _copy_of_state(task.kept)
-        if epoch in (min(pretext.early_epoch, pretext.epochs), pretext.epochs):
-            pictures |= _show(task, model, fabric, pictures["original"], epoch)
-        progress.save_values(
-            "epoch",
-            {
-                "module": task.module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
-                "losses": losses,
-                "best": best,
-                "pictures": {title: torch.from_numpy(drawn) for title, drawn in pictures.items()},
-            },
-        )
+    logger.info(
+        "pretraining: %d epochs, the loss went from %.4g to %.4g",
+        len(losses), losses[0], losses[-1],
+    )  # fmt: skip
     return Pretraining(
         state=best or _copy_of_state(task.kept),
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),

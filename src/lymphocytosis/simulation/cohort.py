@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lymphocytosis.display import followed
 from lymphocytosis.parameters import SimulationParameters
 from lymphocytosis.simulation.cells import CellTraits, StainTraits, draw_cell
 
@@ -244,7 +245,7 @@ def _write_date(day: date, dashed: bool) -> str:
 def _draw(patients: list[Patient], simulation: SimulationParameters) -> Iterator[tuple[str, bytes]]:
     # One thread: a picture is many small array operations, and a second thread would mostly wait
     # for the interpreter's lock (measured: two threads are no faster than one).
-    for patient in patients:
+    for patient in followed(patients, "drawing", len(patients), "patients"):
         slide = _draw_slide(patient.number, simulation.seed)
         for picture in range(patient.cell_count):
             path = f"{patient.subset}set/P{patient.number}/{picture:06d}.jpg"

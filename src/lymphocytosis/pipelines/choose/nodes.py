@@ -89,7 +89,7 @@ def measure_choice(
     """
     from lymphocytosis.decision.choice import describe_choices
     from lymphocytosis.decision.evidence import measure
-    from lymphocytosis.decision.summary import describe_evaluation, outline, warn
+    from lymphocytosis.decision.summary import describe_evaluation, warn
 
     table = measure(
         choice_predictions, evaluation.resamples, evaluation.confidence, evaluation.seed
@@ -98,7 +98,6 @@ def measure_choice(
     seen = "What each run's encoder saw is told by its own summary."
     summary = describe_evaluation(table, control_tests, warnings, seen)
     summary += "\n" + describe_choices(choices)
-    logger.info("choice\n%s", outline(table))
     for warning in warnings:
         logger.warning(warning)
     return table, summary

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Hashable
 from typing import Any
 
+from lymphocytosis.display import Work, working
 from lymphocytosis.parameters import (
     ClinicalParameters,
     ComputeParameters,
@@ -164,35 +165,47 @@ def predict_by_classifiers(
             "the parameters evaluation": evaluation,
         }
     )
-    if evaluation.pretraining == "once":
-        predicted = _predict_sizes(embeddings, patients, evaluation_folds, recipe, progress)
-        predicted.attrs = made_with
-        return predicted
+    by_fold = evaluation_folds.groupby(["repeat", "fold"])
+    once, count = evaluation.pretraining == "once", by_fold.ngroups
+    steps = len(SIZES) * count
+
+    def at_work(done: int) -> str:
+        now = min(done, steps - 1)
+        size, fold = divmod(now, count) if once else (now % len(SIZES), now // len(SIZES))
+        return f"fold {fold + 1} of {count}, {SIZES[size]}"
+
     tables = []
-    for (repeat, fold), held_out in evaluation_folds.groupby(["repeat", "fold"]):
-        title = f"repeat-{repeat}-fold-{fold}"
-        table = progress.table(title)
-        if table is None:
-            logger.info("evaluate: repeat %s, fold %s", repeat, fold)
-            within = progress.part(title)
-            # Who may be the same person as one held out is not seen either, test patients included.
-            out = patients.loc[patients["patient_id"].isin(held_out["patient_id"]), "person"]
-            others = patients[~patients["person"].isin(out)]
-            seed = evaluation.seed + 1000 * (int(held_out["repeat"].iloc[0]) - 1)
-            pretrained, _, _ = pretrain_encoder(
-                cell_images, cells, others, encoder, pretext, compute, seed, within.part("pretrain")
-            )
-            embedded = embed_cells(
-                cell_images, cells, pretrained, views, compute, within.part("embed")
-            )
-            fresh = pa.concat_tables(embedded)
-            table = _predict_sizes(fresh, patients, held_out, recipe, within)
-            progress.save_table(title, table)
-            # Its encoder and embeddings take room, and are not needed any more.
-            within.clear()
-        else:
-            logger.info("repeat %s, fold %s was finished before", repeat, fold)
-        tables.append(table)
+    with working("evaluate", steps, "trainings", at_work) as work:
+        if once:
+            tables = [
+                _predict_sizes(embeddings, patients, evaluation_folds, recipe, progress, work)
+            ]
+        for (repeat, fold), held_out in [] if once else by_fold:
+            title = f"repeat-{repeat}-fold-{fold}"
+            table = progress.table(title)
+            if table is None:
+                within = progress.part(title)
+                # Who may be the same person as one held out is not seen either, test patients
+                # included.
+                out = patients.loc[patients["patient_id"].isin(held_out["patient_id"]), "person"]
+                others = patients[~patients["person"].isin(out)]
+                own_seed = evaluation.seed + 1000 * (int(held_out["repeat"].iloc[0]) - 1)
+                pretrained, _, _ = pretrain_encoder(
+                    cell_images, cells, others, encoder, pretext, compute, own_seed,
+                    within.part("pretrain"),
+                )  # fmt: skip
+                embedded = embed_cells(
+                    cell_images, cells, pretrained, views, compute, within.part("embed")
+                )
+                fresh = pa.concat_tables(embedded)
+                table = _predict_sizes(fresh, patients, held_out, recipe, within, work)
+                progress.save_table(title, table)
+                # Its encoder and embeddings take room, and are not needed any more.
+                within.clear()
+            else:
+                work.resume(len(SIZES))
+                logger.info("repeat %s, fold %s was finished before", repeat, fold)
+            tables.append(table)
     predicted = pd.concat(tables, ignore_index=True)
     predicted.attrs = made_with
     return predicted
@@ -204,6 +217,7 @@ def _predict_sizes(
     folds: pd.DataFrame,
     recipe: Any,
     progress: Progress,
+    work: Work,
 ) -> pd.DataFrame:
     from lymphocytosis.mil.bags import gather_bags
     from lymphocytosis.mil.nested import predict_held_out
@@ -211,7 +225,7 @@ def _predict_sizes(
     tables = []
     for size in SIZES:
         bags = gather_bags(select_embedding(embeddings, size), patients)
-        predicted = predict_held_out(bags, patients, folds, recipe, size, progress)
+        predicted = predict_held_out(bags, patients, folds, recipe, size, progress, work)
         tables.append(predicted.assign(size=size))
     return pd.concat(tables, ignore_index=True)
 
@@ -311,7 +325,6 @@ def measure_evidence(
     from lymphocytosis.decision.summary import (
         describe_evaluation,
         describe_referral,
-        outline,
         say_what_encoder_saw,
         warn,
     )
@@ -327,7 +340,7 @@ def measure_evidence(
     else:
         used = checkpoint.origin(autoencoder)
         seen = say_what_encoder_saw(used.task, used.images, used.weights, False)
-    logger.info("evaluation\n%s\n%s", outline(table), seen)
+    logger.info(seen)
     for warning in warnings:
         logger.warning(warning)
     summary = describe_evaluation(table, tests, warnings, seen)

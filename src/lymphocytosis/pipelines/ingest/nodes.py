@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from lymphocytosis.cohort.pictures import PictureFile, PictureFiles
+from lymphocytosis.display import followed
 from lymphocytosis.parameters import ClinicalParameters, ImageParameters
 from lymphocytosis.pipelines.late import pd, store
 
@@ -42,8 +43,10 @@ def decode_cells(
     Returns:
         The pictures, on their way into the store.
     """
-    logger.info("decoding %d files of %d patients", len(cohort_pictures), len(registered_patients))
-    return store.PictureStream(image, store.decode_pictures(cohort_pictures, image))
+    decoded = store.decode_pictures(cohort_pictures, image)
+    return store.PictureStream(
+        image, followed(decoded, "decoding", len(cohort_pictures), "pictures")
+    )
 
 
 def tabulate_cells(

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from lymphocytosis.cohort.pictures import PictureFile, PictureFiles
+from lymphocytosis.display import working
 from lymphocytosis.errors import some
 from lymphocytosis.parameters import ClinicalParameters, ComputeParameters, ImageParameters
 from lymphocytosis.pipelines.late import Bundle, ReadySystem, pa, pd
@@ -93,8 +94,6 @@ def diagnose_patients(
         A row for each patient, as a table, as the same table for CSV, and as plain values with
         lists; and a row for each picture.
     """
-    from tqdm import tqdm
-
     files: dict[str, list[PictureFile]] = defaultdict(list)
     for file in new_pictures:
         files[file.patient_id].append(file)
@@ -109,25 +108,29 @@ def diagnose_patients(
     cells = []
     resumed = 0
     patients = new_patients.to_dict("records")
-    for patient in tqdm(patients, "diagnosing", leave=False, disable=None):
-        pictures = files[patient["patient_id"]]
-        age, count = (
-            None if pd.isna(patient[name]) else patient[name]
-            for name in ("age_years", "lymphocyte_count")
-        )
-        part = _fingerprint(pictures, age, count)
-        kept = progress.values(part)
-        resumed += kept is not None
-        if kept is None:
-            diagnosis = ready_system.diagnose(pictures, age, count, image)
-            plain = diagnosis.cells.astype(object).where(diagnosis.cells.notna(), None)
-            kept = {"row": diagnosis.row, "cells": plain.to_dict("list")}
-            progress.save_values(part, kept)
-        row = kept["row"] | {"warnings": [*patient["warnings"], *kept["row"]["warnings"]]}
-        rows.append({name: row[name] for name in dict.fromkeys([*_ROW_TYPES, *row])})
-        # Of a patient of 80 cells, Arrow's table has 5 kB; pandas' has 15.
-        ids = [patient["patient_id"]] * len(pictures)
-        cells.append(pa.table({"patient_id": ids, **kept["cells"]}))
+    with working("diagnosing", len(patients), "patients") as work:
+        for patient in patients:
+            pictures = files[patient["patient_id"]]
+            age, count = (
+                None if pd.isna(patient[name]) else patient[name]
+                for name in ("age_years", "lymphocyte_count")
+            )
+            part = _fingerprint(pictures, age, count)
+            kept = progress.values(part)
+            if kept:
+                resumed += 1
+                work.resume()
+            else:
+                diagnosis = ready_system.diagnose(pictures, age, count, image)
+                plain = diagnosis.cells.astype(object).where(diagnosis.cells.notna(), None)
+                kept = {"row": diagnosis.row, "cells": plain.to_dict("list")}
+                progress.save_values(part, kept)
+                work.advance()
+            row = kept["row"] | {"warnings": [*patient["warnings"], *kept["row"]["warnings"]]}
+            rows.append({name: row[name] for name in dict.fromkeys([*_ROW_TYPES, *row])})
+            # Of a patient of 80 cells, Arrow's table has 5 kB; pandas' has 15.
+            ids = [patient["patient_id"]] * len(pictures)
+            cells.append(pa.table({"patient_id": ids, **kept["cells"]}))
     if resumed:
         logger.info("%d of %d patients were diagnosed before this run", resumed, len(rows))
     if none := [row["patient_id"] for row in rows if not row["cell_count"]]:
@@ -139,7 +142,6 @@ def diagnose_patients(
         if name not in _ROW_TYPES
     }
     diagnoses = diagnoses.astype(_ROW_TYPES | models)
-    logger.info("diagnoses\n%s", describe(diagnoses))
     # Of a patient without a picture, Arrow knows no types.
     of_all = pa.concat_tables(cells, promote_options="permissive").to_pandas()
     return diagnoses, diagnoses, rows, of_all[list(_CELL_TYPES)].astype(_CELL_TYPES)
@@ -162,7 +164,7 @@ def _fingerprint(pictures: Sequence[PictureFile], age: float | None, count: floa
 
 
 def describe(diagnoses: pd.DataFrame) -> str:
-    """Show diagnoses, for the log.
+    """Show diagnoses, for a terminal.
 
     Args:
         diagnoses: as `diagnose_patients` returns them.
