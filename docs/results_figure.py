@@ -47,17 +47,18 @@ def draw(page: str) -> str:
         for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1)
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {y + 16}" font-size="15" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {y + 44}" font-size="15" '
         'font-family="system-ui, sans-serif" fill="#222222">\n'
         "<title>Balanced accuracy of age and count, of pictures, and of both</title>\n"
-        f'<rect width="720" height="{y + 16}" fill="white"/>\n'
+        f'<rect width="720" height="{y + 44}" fill="white"/>\n'
         '<text x="16" y="30" font-size="19" font-weight="bold">'
         "Do pictures add to age and lymphocyte count?</text>\n"
         + ticks
         + "\n"
         + "\n".join(parts)
-        + f'\n<text x="{_x(0.75)}" y="{y + 8}" text-anchor="middle">balanced accuracy '
-        "(0.5 is chance); bars: 95 % intervals, where measured</text>\n</svg>\n"
+        + f'\n<text x="{LEFT}" y="{y + 10}">balanced accuracy (0.5 is chance); bars: 95 % intervals'
+        f'</text>\n<text x="{LEFT}" y="{y + 30}">hollow: traces without any medical meaning</text>'
+        "\n</svg>\n"
     )
 
 
