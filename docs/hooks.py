@@ -81,6 +81,11 @@ def on_page_content(html_text: str, page: Page, config: MkDocsConfig, files: Fil
     )
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Name the theme's search for screen readers."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+
+
 def parameter_tables() -> str:
     """Write every parameter's key, default, allowed values and meaning, a table for each block."""
     base, best = (
