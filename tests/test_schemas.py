@@ -256,6 +256,16 @@ def good_tables():
             {"patient_id": ["P1"], "mean": [0.5], "std": [0.5], "max": [1.0], "min": [0.0]}
         ),
         "decisions": pd.DataFrame({"patient_id": ["P1", "P2"], "decision": [0, 1]}),
+        "answers": pd.DataFrame(
+            {
+                "ID": ["007", "P2"],
+                "decision": ["reactive", "tumoral"],
+                "probability": [0.2, 0.5],
+                "spread": [0.0, 0.1],
+                "cells": [1, 16],
+                "warnings": ["", "1 of 17 pictures left out"],
+            }
+        ),
         "submission": pd.DataFrame({"ID": ["NA", "007"], "Predicted": [0, 1]}),
         "results": pd.DataFrame(
             {
@@ -355,6 +365,10 @@ BAD_VALUES = [
     ("statistics", "min", -0.1),
     ("decisions", "decision", 2),
     ("decisions", "patient_id", "P2"),
+    ("answers", "decision", "benign"),
+    ("answers", "spread", 0.6),
+    ("answers", "cells", 0),
+    ("answers", "ID", "P2"),
     ("submission", "Predicted", -1),
     ("submission", "ID", ""),
     ("submission", "ID", "007"),
@@ -466,6 +480,11 @@ def test_two_cells_never_share_a_row_of_the_store():
     assert len(taken) > 1
     with refused("a row of the store for one cell only"):
         schemas.cells.validate(table)
+
+
+def test_an_answer_agrees_with_its_probability():
+    with refused("tumoral if and only if the probability is 0.5 or more"):
+        schemas.answers.validate(GOOD["answers"].assign(decision="reactive"))
 
 
 class TestDiagnoses:

@@ -66,6 +66,7 @@ PLAIN_LOG = {
 }
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT[\d.]+Z")
 UNFINISHED = "out/.unfinished"
+MANIFESTS = "manifest.json"
 ALL_SAVED = "Pipeline execution completed"
 # A node that keeps work takes the workspace; the folder is named after what it makes first.
 KEEPS = re.compile(r"Running node: .*;params:workspace\]\) -> \[(\w+)")
@@ -153,8 +154,10 @@ def files(folder: Path) -> dict[Path, str]:
     """Every file under a final name, with its digest; names without the run's time."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
+        parts = path.relative_to(folder).parts
+        # A manifest tells when its run was: none is like another.
+        left_out = any(part.startswith(".") for part in parts) or MANIFESTS in parts
+        if path.is_file() and not left_out:
             found[path.relative_to(folder)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

@@ -303,6 +303,24 @@ evaluation = _table(
 
 decisions = _table({"patient_id": _id, "decision": _decision}, unique=["patient_id"])
 
+answers = _table(
+    {
+        "ID": _id,
+        "decision": pa.Column(str, pa.Check.isin(["reactive", "tumoral"])),
+        "probability": pa.Column(float, _share),
+        "spread": pa.Column(float, pa.Check.in_range(0, 0.5)),
+        "cells": pa.Column(int, [_integer, pa.Check.ge(1)]),
+        "warnings": pa.Column(str),
+    },
+    unique=["ID"],
+    checks=[
+        pa.Check(
+            lambda table: (table["decision"] == "tumoral") == (table["probability"] >= 0.5),
+            error="tumoral if and only if the probability is 0.5 or more",
+        )
+    ],
+)
+
 submission = _table({"ID": _id, "Predicted": _decision}, unique=["ID"])
 
 _maybe_share = pa.Column(float, _share, nullable=True)

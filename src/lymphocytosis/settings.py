@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from kedro.framework.cli.utils import KedroCliError
 
+from lymphocytosis.hooks.manifest import ManifestHooks
 from lymphocytosis.hooks.options import Session
 from lymphocytosis.hooks.project import ProjectHooks
 from lymphocytosis.hooks.timings import TIMINGS
@@ -24,7 +25,7 @@ except UnicodeEncodeError:
 # say, --load-versions=cells would not be told.
 KedroCliError.show = click.ClickException.show  # type: ignore[method-assign]
 
-HOOKS = (TIMINGS, ProjectHooks())
+HOOKS = (TIMINGS, ProjectHooks(), ManifestHooks())
 SESSION_CLASS = Session
 # An environment changes single values of a block and leaves the others.
 CONFIG_LOADER_ARGS = {

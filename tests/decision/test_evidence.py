@@ -7,6 +7,7 @@ from lymphocytosis import schemas
 from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.evidence import (
     calibration_error,
+    compare,
     measure,
     resample_persons,
     weighted_auc,
@@ -148,3 +149,42 @@ class TestCalibrationError:
         probability = np.repeat([[0.0, 0.5, 1.0, 0.5, 1.0]], 2, axis=1)
         label = np.array([0, 0, 0, 1, 1, 1, 0, 1, 1, 1])
         assert calibration_error(probability, label, np.ones((1, 10)))[0, 0] == 0
+
+
+SAMPLES = {"resamples": 300, "confidence": 0.9, "seed": 1}
+
+
+class TestTwoEvaluations:
+    def test_a_difference_is_that_of_the_scores(self, nested):
+        first, second = nested({ENSEMBLE: 0.5}, seed=1), nested({ENSEMBLE: 3.0}, seed=2)
+        table = compare(first, second, **SAMPLES)
+        found = cell(table, ENSEMBLE, None, "auc")
+        aucs = [
+            np.mean([roc_auc_score(p["label"], p["probability"]) for _, p in one.groupby("repeat")])
+            for one in (first, second)
+        ]
+        assert (found["first"], found["second"]) == pytest.approx(aucs)
+        assert found["difference"] == pytest.approx(aucs[1] - aucs[0])
+        assert 0 < found["difference_low"] < found["difference"] < found["difference_high"]
+        assert (found["patients"], found["repeats"]) == (40, 3)
+
+    def test_an_evaluation_does_not_differ_from_itself(self, predictions):
+        table = compare(predictions, predictions.sample(frac=1, random_state=0), **SAMPLES)
+        columns = ["difference", "difference_low", "difference_high"]
+        np.testing.assert_array_equal(table[columns], 0)
+
+    def test_the_pairs_are_those_of_the_differences_from_clinical_values(self, predictions, table):
+        """The clinical method under another's name: `measure` has the same differences."""
+        one, other = (
+            predictions[predictions["method"] == method].assign(method="one")
+            for method in (CLINICAL, ENSEMBLE)
+        )
+        found = cell(compare(one, other, **SAMPLES), "one", "AVG", "balanced_accuracy")
+        expected = cell(table, ENSEMBLE, "AVG", "balanced_accuracy")
+        for column in ("difference", "difference_low", "difference_high"):
+            assert found[column] == pytest.approx(expected[column])
+
+    @pytest.mark.parametrize("column", ["fold", "label"])
+    def test_nothing_is_paired_on_other_folds_or_labels(self, predictions, column):
+        other = predictions.assign(**{column: 1})
+        assert compare(predictions, other, **SAMPLES) is None

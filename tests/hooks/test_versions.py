@@ -1,14 +1,17 @@
 import json
+import shutil
 
 import pytest
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, Version
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 from kedro_datasets.partitions import PartitionedDataset
 
 from lymphocytosis.datasets.whole import JSONDataset
 from lymphocytosis.errors import UserError
-from lymphocytosis.hooks.versions import fix_versions
+from lymphocytosis.hooks.versions import fix_versions, warn_of_gone
+from lymphocytosis.runs.manifest import describe, write_manifest
+from tests.runs.conftest import manifest_of
 
 EARLY, LATE, AHEAD = (f"{year}-01-01T00.00.00.000Z" for year in (2024, 2025, 2099))
 MAKE = node(lambda: "this run's", None, "made", name="make")
@@ -126,3 +129,39 @@ def test_folders_without_the_file_and_hidden_ones_are_no_versions(run, put, tmp_
     (tmp_path / "made.json" / "zzz").mkdir()  # a run that was interrupted
     (tmp_path / "made.json" / "Thumbs.db").touch()
     assert run(USE) == "the newest"
+
+
+class TestRemovedByHand:
+    @pytest.fixture
+    def warned(self, put, tmp_path, run_params, caplog):
+        """A function that tells what is warned of; two runs had made what `USE` loads."""
+        for version in (EARLY, LATE):
+            put(version)
+            path = tmp_path / "made.json" / version / "made.json"
+            outputs = {"made": describe(path, tmp_path, version)}
+            write_manifest(tmp_path, manifest_of(version, outputs=outputs))
+
+        def warn(*nodes, **changes):
+            made = JSONDataset(filepath=f"{tmp_path}/made.json", version=Version(None, None))
+            catalog = DataCatalog({"made": made})
+            warn_of_gone(run_params | changes, Pipeline(list(nodes)), catalog, tmp_path)
+            return caplog.text
+
+        return warn
+
+    def test_nothing_is_said_where_nothing_was(self, warned):
+        assert warned(USE) == ""
+
+    def test_the_run_loads_an_older_one(self, warned, tmp_path):
+        shutil.rmtree(tmp_path / "made.json" / LATE)
+        told = f"made: the version that the run {LATE} saved is gone. This run loads an older one"
+        assert f"{told}, {EARLY}." in warned(USE)
+
+    def test_no_other_is_left(self, warned, tmp_path):
+        shutil.rmtree(tmp_path / "made.json")
+        assert "is gone. No other is left." in warned(USE)
+
+    def test_a_run_that_loads_another_or_makes_it_anew_misses_nothing(self, warned, tmp_path):
+        shutil.rmtree(tmp_path / "made.json" / LATE)
+        assert warned(USE, load_versions={"made": EARLY}) == ""
+        assert warned(MAKE, USE) == ""

@@ -51,8 +51,9 @@ def finished(tmp_path_factory):
 def digests(folder):
     """The digest of every file of the newest version, by name without the version."""
     found = {}
-    # Less the note of who ran last.
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".run.txt"):
+    # Less the note of who ran last, and less the manifest, which tells when.
+    told = {".run.txt", "manifest.json"}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in told):
         name = "/".join(part for part in path.relative_to(folder).parts if "T" not in part[:11])
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
@@ -126,6 +127,25 @@ class TestOutputs:
             "large SA (corrected)",
         ]
         assert (results["test_patients"] == 6).all()
+
+    def test_the_manifest_names_everything_that_was_made_and_read(self, finished):
+        folder, catalog = finished
+        manifest = catalog.load("manifest")
+        made = {path.parent for path in (folder / "out").glob("0*/*/*/*")}
+        paths = [folder / "out" / file["path"] for file in manifest["outputs"].values()]
+        assert {path.parent for path in paths} == made - {
+            Path(catalog["manifest"]._get_load_path()).parent
+        }
+        assert set(manifest["inputs"]) == {"clinical_annotation", "cohort_pictures"}
+        assert set(manifest["seconds"]) == {node.name for node in pipelines["__default__"].nodes}
+
+    def test_the_answers_are_those_of_the_large_size_by_avg(self, finished):
+        _, catalog = finished
+        decisions = catalog.load("decisions").set_index("ID")
+        submission = catalog.load("submission_large_avg").set_index("ID")["Predicted"]
+        assert decisions["decision"].eq("tumoral").astype(int).to_dict() == submission.to_dict()
+        cells = catalog.load("patients").set_index("patient_id")["cell_count"]
+        assert decisions["cells"].to_dict() == cells[decisions.index].to_dict()
 
     def test_models_hold_no_code(self, finished):
         folder, _ = finished

@@ -30,6 +30,10 @@ COLUMNS = [
     "method", "rule", "metric", "value", "low", "high", "spread",
     "difference", "difference_low", "difference_high", "patients", "repeats",
 ]  # fmt: skip
+COMPARED = [
+    "method", "rule", "metric", "first", "second",
+    "difference", "difference_low", "difference_high", "patients", "repeats",
+]  # fmt: skip
 # Bins of the calibration error: about twenty patients each in a cohort of a hundred.
 _BINS = 5
 
@@ -189,6 +193,48 @@ def by_method(
         patients["person"].to_numpy(dtype=object),
         methods,
     )
+
+
+def compare(
+    first: pd.DataFrame, second: pd.DataFrame, resamples: int, confidence: float, seed: int
+) -> pd.DataFrame | None:
+    """Compare two evaluations on the same folds, method by method.
+
+    Args:
+        first: nested predictions, as for `measure`.
+        second: those of another recipe.
+        resamples: of the bootstrap.
+        confidence: level of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        For each method that both have: method, rule, metric, first, second (the scores),
+        difference (second less first), difference_low, difference_high (the interval over persons),
+        patients, repeats. None if the folds, or the patients' labels, differ.
+    """
+    folds = [
+        table.drop_duplicates(["repeat", "patient_id"])
+        .set_index(["repeat", "patient_id"])[["fold", "label", "person"]]
+        .sort_index()
+        for table in (first, second)
+    ]
+    if not folds[0].equals(folds[1]):
+        return None
+    label, persons, methods = by_method(first)
+    others = by_method(second)[2]
+    weights = np.vstack(
+        [np.ones((1, len(label))), resample_persons(persons, label, resamples, seed)]
+    )
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    rows = []
+    for method in (method for method in methods if method in others):
+        old, new = (_scores(one[method], label, weights) for one in (methods, others))
+        for rule, metric in (key for key in old if key in new):
+            before, after = (scores[rule, metric].mean(axis=0) for scores in (old, new))
+            low, high = np.percentile((after - before)[1:], tails)
+            row = (method, rule, metric, before[0], after[0], after[0] - before[0], low, high)
+            rows.append((*row, len(label), len(old[rule, metric])))
+    return pd.DataFrame(rows, columns=COMPARED)
 
 
 def resample_persons(

@@ -23,7 +23,7 @@ from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters, without_effect
 from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.hooks.summary import summarise
-from lymphocytosis.hooks.versions import fix_versions
+from lymphocytosis.hooks.versions import fix_versions, warn_of_gone
 from lymphocytosis.hooks.workspace import lock_workspace
 from lymphocytosis.parameters import Parameters
 from lymphocytosis.progress import unfinished
@@ -56,6 +56,7 @@ class ProjectHooks(threading.local):
         demo = draws_cohort_first(run_params, pipeline)
         whole = pipelines["simulate"] + pipeline if demo else pipeline
         try:
+            warn_of_gone(run_params, whole, catalog, Path(self.parameters.workspace))
             check_inputs(run_params, whole, catalog)
             check_bundle(whole, catalog)
             if whole.only_nodes_with_tags("gpu").nodes:

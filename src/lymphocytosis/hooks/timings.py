@@ -53,7 +53,7 @@ class NodeTimings(threading.local):
         self._node = None
 
     def of_run(self, run_id: str) -> dict[str, float]:
-        """Give a run's times, once.
+        """Give a run's times.
 
         Args:
             run_id: Kedro's.
@@ -61,7 +61,7 @@ class NodeTimings(threading.local):
         Returns:
             Seconds by the node's name, in the order in which the nodes ended.
         """
-        return self._of_runs.pop(run_id, {})
+        return dict(self._of_runs.get(run_id, {}))
 
 
 TIMINGS = NodeTimings()

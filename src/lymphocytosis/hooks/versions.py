@@ -1,5 +1,6 @@
 """Versions: a run loads what it saved itself, or the newest version from before it began."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ from kedro.pipeline import Pipeline
 
 from lymphocytosis.datasets.versioned_path import doubtful_versions, no_newest
 from lymphocytosis.errors import UserError
+from lymphocytosis.runs.history import find_gone
+
+logger = logging.getLogger(__name__)
 
 
 def fix_versions(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -47,3 +51,29 @@ def fix_versions(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
             faults += doubtful_versions(catalog.load("params:runs_dir") / entry, names, run)
     if faults:
         raise no_newest(faults)
+
+
+def warn_of_gone(
+    run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog, workspace: Path
+) -> None:
+    """Warn where the newest version of what a run will load has been removed.
+
+    Args:
+        run_params: Kedro's.
+        pipeline: what will run.
+        catalog: its datasets.
+        workspace: the run's.
+    """
+    newest: dict[str, str | None] = {}
+    for name in sorted(pipeline.inputs() - set(run_params["load_versions"] or {})):
+        dataset = catalog.get(name)
+        if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
+            newest[name] = max(dataset.list_versions(full_path=False), default=None)
+    for name, version in find_gone(workspace, newest).items():
+        left = newest[name]
+        logger.warning(
+            "%s: the version that the run %s saved is gone. %s",
+            name,
+            version,
+            f"This run loads an older one, {left}." if left else "No other is left.",
+        )

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lymphocytosis.decision.rules import RULES
 from lymphocytosis.parameters import ComputeParameters, EnsembleParameters
 from lymphocytosis.pipelines.late import Bags, TrainedSystem, pa, pd
+from lymphocytosis.pipelines.sizes import SIZES
 
 
 def load_system(
@@ -124,3 +126,31 @@ def explain_cells(
     suite, fabric = system.suites[size], start_fabric(compute)
     tables = [explain(suite, bags, patients, said, fabric) for said in (predictions, out_of_fold)]
     return pd.concat(tables, ignore_index=True)
+
+
+def answer_patients(
+    ensemble: EnsembleParameters,
+    patients: pd.DataFrame,
+    cells: pd.DataFrame,
+    **tables: pd.DataFrame,
+) -> pd.DataFrame:
+    """Answer by AVG of the size `ensemble.size`, beside what the other methods decide.
+
+    Args:
+        ensemble: the block `ensemble` of the parameters.
+        patients: the patients; labels are not used.
+        cells: a row for each file.
+        tables: by their names in the catalog: each size's statistics, and decisions by each rule.
+
+    Returns:
+        ID, decision, probability, spread, cells, warnings.
+    """
+    from lymphocytosis.decision.answer import answer
+
+    others = {
+        f"{size} {rule.title.format(**ensemble.model_dump())}": tables[f"{size}_{name}"]
+        for size in SIZES
+        for name, rule in RULES.items()
+        if (size, name) != (ensemble.size, "avg")
+    }
+    return answer(tables[f"{ensemble.size}_statistics"], others, patients, cells)

@@ -2,8 +2,10 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from lymphocytosis.decision.rules import RULES
 from lymphocytosis.pipelines.decisions import compare, decide
 from lymphocytosis.pipelines.ensemble.nodes import (
+    answer_patients,
     explain_cells,
     gather_cells,
     load_system,
@@ -21,8 +23,20 @@ def create_pipeline() -> Pipeline:
         outputs="system",
         name="load_system",
     )
+    tables = [f"{size}_{name}" for size in SIZES for name in ("statistics", *RULES)]
+    answer = node(
+        answer_patients,
+        inputs={
+            "ensemble": "params:ensemble",
+            "patients": "patients",
+            "cells": "cells",
+            **{table: table for table in tables},
+        },
+        outputs="decisions",
+        name="answer_patients",
+    )
     whole = pipeline(
-        [system, compare({"small": "small", "large": "large"}, outputs="results")],
+        [system, answer, compare({"small": "small", "large": "large"}, outputs="results")],
         namespace="ensemble",
         prefix_datasets_with_namespace=False,
         tags="ensemble",
