@@ -39,7 +39,8 @@ def test_every_catalog_entry_is_described():
     catalog = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
     described = (PROJECT / "docs/data.md").read_text()
     entries = [entry for entry in catalog if not entry.startswith("_")]
-    figures = [f"evaluation_{figure}" for figure in ("curves", "calibration", "differences")]
+    drawn = ("curves", "calibration", "net_benefit", "differences", "learning_curves")
+    figures = [f"evaluation_{figure}" for figure in drawn]
     missing = [entry for entry in [*entries, *figures] if f"`{entry}`" not in described]
     assert missing == ["evaluation_{figure}"]
 

@@ -301,6 +301,21 @@ evaluation = _table(
     unique=["method", "rule", "metric"],
 )
 
+learning_curves = _table(
+    {
+        "varied": pa.Column(str, pa.Check.isin(["patients", "cells"])),
+        "number": pa.Column(int, [_integer, pa.Check.ge(1)]),
+        "method": _id,
+        "metric": pa.Column(str, pa.Check.isin(["balanced_accuracy", "auc"])),
+        "value": pa.Column(float, _share),
+        "low": pa.Column(float, _share),
+        "high": pa.Column(float, _share),
+        "patients": pa.Column(int, [_integer, pa.Check.ge(1)]),
+        "repeats": pa.Column(int, [_integer, pa.Check.ge(1)]),
+    },
+    unique=["varied", "number", "method", "metric"],
+)
+
 decisions = _table({"patient_id": _id, "decision": _decision}, unique=["patient_id"])
 
 answers = _table(

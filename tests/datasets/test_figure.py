@@ -15,13 +15,7 @@ VERSION = "2026-01-01T00.00.00.000Z"
 
 @pytest.fixture
 def dataset(tmp_path):
-    """A function that returns a dataset in the test's folder."""
-
-    def make(**options):
-        version = Version(None, VERSION)
-        return FigureDataset(filepath=str(tmp_path / "plot.png"), version=version, **options)
-
-    return make
+    return FigureDataset(filepath=str(tmp_path / "plot.png"), version=Version(None, VERSION))
 
 
 def red():
@@ -30,34 +24,32 @@ def red():
 
 class TestSave:
     def test_a_figure_becomes_a_png_of_its_size(self, dataset, tmp_path):
-        dataset(save_args={"dpi": 50}).save(red())
+        dataset.save(red())
         with Image.open(tmp_path / "plot.png" / VERSION / "plot.png") as picture:
             assert picture.format == "PNG"
-            assert picture.size == (100, 50)
+            assert picture.size == (300, 150)
             assert (np.asarray(picture.convert("RGB")) == (255, 0, 0)).all()
 
     def test_one_that_cant_be_drawn_leaves_no_file(self, dataset, tmp_path):
         broken = red()
         broken.text(0.5, 0.5, r"$\nonsense$")
         with pytest.raises(DatasetError):
-            dataset().save(broken)
+            dataset.save(broken)
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 class TestLoad:
     def test_it_is_refused(self, dataset):
-        made = dataset()
-        made.save(red())
+        dataset.save(red())
         with pytest.raises(DatasetError, match="no node can load it"):
-            made.load()
+            dataset.load()
 
 
 class TestPreview:
     def test_kedro_viz_gets_the_file_in_base64(self, dataset, tmp_path):
-        made = dataset()
-        made.save(red())
+        dataset.save(red())
         content = (tmp_path / "plot.png" / VERSION / "plot.png").read_bytes()
-        assert base64.b64decode(made.preview()) == content
+        assert base64.b64decode(dataset.preview()) == content
 
 
 def test_making_it_imports_no_matplotlib():

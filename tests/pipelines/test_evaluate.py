@@ -98,7 +98,7 @@ class TestOutputs:
         for control in catalog.load("control_tests").to_dict("records"):
             assert f"| {control['control']} | {control['found']} | {control['p']:.3f} |" in summary
         assert "| large, shuffled labels | AUC" in summary.rpartition("judgement")[2]
-        for name in ("curves", "calibration", "differences"):
+        for name in ("curves", "calibration", "net_benefit", "differences", "learning_curves"):
             (path,) = (folder / "out/08_reporting").glob(f"evaluation_{name}.png/*/*.png")
             assert path.stat().st_size > 10_000
 

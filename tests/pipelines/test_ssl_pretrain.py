@@ -25,6 +25,7 @@ from lymphocytosis.settings import CONFIG_LOADER_ARGS
 CONF = Path(__file__).parents[2] / "conf"
 KINDS = ["autoencoder", "frozen", "simclr", "vicreg", "igpt"]
 VIEWS = ["original", "horizontal"]
+PATIENTS = pd.DataFrame({"patient_id": ["P1", "P2", "P3"], "subset": ["train"] * 2 + ["test"]})
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,6 @@ def run(store, tmp_path_factory):
     weights = tmp_path_factory.mktemp("weights") / "test_efficientnet.pth"
     torch.manual_seed(0)
     torch.save(timm.create_model("test_efficientnet").state_dict(), weights)
-    patients = pd.DataFrame({"patient_id": ["P1", "P2", "P3"], "subset": ["train"] * 2 + ["test"]})
 
     def pretrain(name):
         if name in ("simclr", "vicreg"):
@@ -67,7 +67,7 @@ def run(store, tmp_path_factory):
         )
         blocks = check_parameters(loader["parameters"])
         made = pretrain_encoder(
-            store, store.records, patients, blocks.encoder, blocks.pretext, blocks.compute, 0,
+            store, store.records, PATIENTS, blocks.encoder, blocks.pretext, blocks.compute, 0,
             Progress(None),
         )  # fmt: skip
         return blocks, *made
@@ -87,7 +87,19 @@ def test_each_task_gives_an_encoder_that_embeds_a_history_and_figures(run, store
         [] if name == "frozen" else [1, 2]
     )
     assert np.array_equal(shown["original"], store[[0, 1, 3, 5]])
-    assert len(plot_reconstructions(shown).axes) == 4 * len(shown)
+    figure = plot_reconstructions(shown, store.records, PATIENTS, blocks.pretext)
+    assert len(figure.axes) == 4 * len(shown)
+    # Whose they are; and of reconstructions the error, that of the trained pictures' loss.
+    records = store.records.iloc[[0, 1, 3, 5]]
+    assert [axis.get_title("left") for axis in figure.axes[:4]] == [
+        f"{row.patient_id}, {row.image_id}" for row in records.itertuples()
+    ]
+    errors = [axis.get_xlabel() for axis in figure.axes[4:]]
+    if name == "autoencoder":
+        last = np.square(shown["epoch 2"] / 255 - shown["original"] / 255)
+        assert errors[-4:] == [f"error {error:.4f}" for error in last.mean(axis=(1, 2, 3))]
+    else:
+        assert set(errors) <= {""}
     (axis,) = plot_pretrain_history(history, blocks.pretext).axes
     assert axis.get_ylabel() == name_of_loss(name)
 

@@ -2,12 +2,13 @@
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from kedro.io import DatasetError, Version
+from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
+from lymphocytosis.figures import STYLE
 from lymphocytosis.whole_files import appearing_whole
 
 if TYPE_CHECKING:
@@ -21,33 +22,17 @@ class FigureDataset(VersionedPathDataset["Figure", NoReturn]):
     imports matplotlib there, and writes under the final name.
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        save_args: dict[str, Any] | None = None,
-        version: Version | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Make the dataset.
-
-        Args:
-            filepath: the PNG file, without its version.
-            save_args: for the figure's `savefig`, such as `dpi` (pixels an inch).
-            version: Kedro's load and save version.
-            metadata: for kedro-viz.
-        """
-        super().__init__(filepath=filepath, version=version, metadata=metadata)
-        self._save_args = save_args or {}
-
     def load(self) -> NoReturn:
         """Refuse: a figure can't be read back from a picture."""
         raise DatasetError(f"{self._filepath} is a picture for people; no node can load it.")
 
     def save(self, data: "Figure") -> None:
         """Draw the figure into a file."""
-        with appearing_whole(Path(self._get_save_path())) as path:
-            data.savefig(path, format="png", **self._save_args)
+        from matplotlib import rc_context
+
+        # Ticks are made while drawing, in the style of that moment.
+        with appearing_whole(Path(self._get_save_path())) as path, rc_context(fname=STYLE):
+            data.savefig(path, format="png")
 
     def preview(self) -> ImagePreview:
         """Return the picture in base64, for kedro-viz."""

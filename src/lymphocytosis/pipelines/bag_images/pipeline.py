@@ -10,6 +10,7 @@ from lymphocytosis.pipelines.classify.nodes import plot_history
 from lymphocytosis.pipelines.classify.pipeline import share_splits
 from lymphocytosis.pipelines.decisions import compare, decide
 from lymphocytosis.pipelines.resumable import resumable
+from lymphocytosis.pipelines.sizes import bind
 
 
 def create_pipeline() -> Pipeline:
@@ -35,7 +36,7 @@ def create_pipeline() -> Pipeline:
             tags="gpu",
         ),
         node(
-            plot_history,
+            bind(plot_history, models="pictures, end to end"),
             inputs="pictures_history",
             outputs="pictures_history_plot",
             name="plot_history",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lymphocytosis.figures import DARK, entitle, in_style
 from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitParameters
 from lymphocytosis.pipelines.late import Figure, pa, pd
 from lymphocytosis.pipelines.sizes import fingerprint
@@ -80,43 +81,53 @@ def train_classifiers(
     return train_suite(bags, patients, splits, mil, seed, start_fabric(compute), progress)
 
 
-def plot_history(history: pd.DataFrame) -> Figure:
+@in_style
+def plot_history(history: pd.DataFrame, models: str) -> Figure:
     """Draw each classifier's loss and balanced accuracies.
 
     Args:
         history: split, epoch, loss, balanced accuracies, kept.
+        models: what was trained, for the title: large, small or pictures.
 
     Returns:
-        The figure: a row a split, where a dot marks the epoch kept; or, where nothing was trained
-        for more than one epoch, one row for all splits.
+        The figure: a column a split, where a ring marks the epoch kept; or, where nothing was
+        trained for more than one epoch, one column for all splits.
     """
     from matplotlib.figure import Figure
 
-    if history["epoch"].max() == 1:
-        figure = Figure(figsize=(9, 3), layout="constrained")
-        loss_axis, score_axis = figure.subplots(1, 2)
-        names = history["split"].astype(str)
-        loss_axis.plot(names, history["loss"], "o", color="C0")
-        loss_axis.set(ylabel="loss", ylim=(0, 1.1 * history["loss"].max()))
-        for part, style in (("train", "s"), ("validation", "o")):
-            score_axis.plot(names, history[f"{part}_balanced_accuracy"], style, label=part)
-        score_axis.set(ylabel="balanced accuracy", ylim=(0, 1.05))
-        score_axis.legend(loc="lower right")
-        for axis in (loss_axis, score_axis):
-            axis.set_xlabel("split")
-        return figure
-    splits = history.groupby("split")
-    figure = Figure(figsize=(9, 2.1 * len(splits)), layout="constrained")
-    axes = figure.subplots(len(splits), 2, squeeze=False, sharex=True)
-    for (loss_axis, score_axis), (split, rows) in zip(axes, splits, strict=True):
-        loss_axis.plot(rows["epoch"], rows["loss"])
-        loss_axis.set(ylabel=f"split {split}\nloss", yscale="log")
-        for part, style in (("train", "--"), ("validation", "-")):
-            score_axis.plot(rows["epoch"], rows[f"{part}_balanced_accuracy"], style, label=part)
+    at_once = history["epoch"].max() == 1
+    x = "split" if at_once else "epoch"
+    columns = (
+        {"all splits": history}
+        if at_once
+        else {f"split {split!s}": rows for split, rows in history.groupby("split")}
+    )
+    figure = Figure(figsize=(max(5, 2.2 * len(columns)), 4.6))
+    axes = figure.subplots(2, len(columns), squeeze=False, sharex=True, sharey="row")
+    for (loss_axis, score_axis), (title, rows) in zip(axes.T, columns.items(), strict=True):
+        # A line through one point can't be seen.
+        points = at_once or len(rows) == 1
+        loss_axis.plot(rows[x], rows["loss"], "o" if points else "-")
+        loss_axis.set_title(title)
+        for part, point, line in (("train", "s", "--"), ("validation", "o", "-")):
+            scores = rows[f"{part}_balanced_accuracy"]
+            score_axis.plot(rows[x], scores, point if points else line, label=part)
         kept = rows[rows["kept"]]
-        score_axis.plot(kept["epoch"], kept["validation_balanced_accuracy"], "o", label="kept")
-        score_axis.set(ylabel="balanced accuracy", ylim=(0, 1.05))
-    axes[0, 1].legend(loc="lower right")
-    for axis in axes[-1]:
-        axis.set_xlabel("epoch")
+        if not at_once:
+            score_axis.plot(
+                kept["epoch"], kept["validation_balanced_accuracy"], "o", color=DARK, mfc="none",
+                markersize=9, label="kept",
+            )  # fmt: skip
+        score_axis.set(xlabel=x, ylim=(0, 1.05))
+        score_axis.locator_params("x", integer=True)
+    # A regression's losses lie close together; those of epochs span powers of ten.
+    axes[0, 0].set(ylabel="loss (cross-entropy, nats)", yscale="linear" if at_once else "log")
+    axes[1, 0].set(ylabel="balanced accuracy")
+    axes[1, 0].legend(loc="lower right")
+    entitle(
+        figure,
+        f"Training of the classifiers: {models}",
+        "Validation: over bags of the split's validation patients, after the epoch. Train: of the "
+        "predictions made while training.",
+    )
     return figure

@@ -4,7 +4,7 @@ from kedro.pipeline import Pipeline, node, pipeline
 
 from lymphocytosis.pipelines.classify.nodes import make_splits, plot_history, train_classifiers
 from lymphocytosis.pipelines.resumable import resumable
-from lymphocytosis.pipelines.sizes import SIZES, select_size
+from lymphocytosis.pipelines.sizes import SIZES, bind, select_size
 
 
 def create_pipeline() -> Pipeline:
@@ -50,7 +50,12 @@ def _one_size(size: str) -> Pipeline:
                 name="train_classifiers",
                 tags="gpu",
             ),
-            node(plot_history, inputs="history", outputs="history_plot", name="plot_history"),
+            node(
+                bind(plot_history, models=f"{size} embedding"),
+                inputs="history",
+                outputs="history_plot",
+                name="plot_history",
+            ),
         ],
         namespace=f"classify.{size}",
         inputs={

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lymphocytosis.parameters import ComputeParameters
-from lymphocytosis.pipelines.late import np, npt, pa, pd, store
+from lymphocytosis.pipelines.late import Figure, np, npt, pa, pd, store
 from lymphocytosis.progress import Progress
 
 # Few enough rows that one patient is read without the others, enough that a scan stays fast.
@@ -95,3 +95,13 @@ def table_of(
         for name, values in (("large", large), ("small", small))
     }
     return pa.table(texts | vectors)
+
+
+def plot_embedding_map(
+    embeddings: pa.Table, cells: pd.DataFrame, cell_images: store.CellImages, patients: pd.DataFrame
+) -> Figure:
+    """Draw cells where their embeddings are; see `map_cells`."""
+    from lymphocytosis.pipelines.embed import figures
+
+    store.check_same_ingest(cells, cell_images)
+    return figures.map_cells(embeddings, cells, cell_images, patients)

@@ -2,12 +2,12 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from lymphocytosis.pipelines.embed.nodes import embed_cells
+from lymphocytosis.pipelines.embed.nodes import embed_cells, plot_embedding_map
 from lymphocytosis.pipelines.resumable import resumable
 
 
 def create_pipeline() -> Pipeline:
-    """Wire the image store and the autoencoder to the embeddings."""
+    """Wire the image store and the autoencoder to the embeddings and a map of them."""
     return pipeline(
         [
             node(
@@ -23,7 +23,13 @@ def create_pipeline() -> Pipeline:
                 outputs="embeddings",
                 name="embed_cells",
                 tags="gpu",
-            )
+            ),
+            node(
+                plot_embedding_map,
+                inputs=["embeddings", "cells", "cell_images", "patients"],
+                outputs="embedding_map",
+                name="plot_embedding_map",
+            ),
         ],
         namespace="embed",
         prefix_datasets_with_namespace=False,

@@ -21,12 +21,15 @@ from lymphocytosis.parameters import (
     SplitParameters,
 )
 from lymphocytosis.pipelines.embed.nodes import embed_cells
-from lymphocytosis.pipelines.late import Figure, pa, pd, store
+from lymphocytosis.pipelines.late import Figure, np, pa, pd, store
 from lymphocytosis.pipelines.sizes import SIZES, fingerprint, select_embedding
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+# Of the regression behind the learning curves, where `mil.components` is 0.
+COMPONENTS = 100
 
 
 def make_folds(
@@ -347,11 +350,52 @@ def measure_evidence(
     return table, summary + "\n" + describe_referral(referral_evaluation, ensemble)
 
 
-def plot_curves(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+def measure_learning_curves(
+    embeddings: pa.Table,
+    patients: pd.DataFrame,
+    evaluation_folds: pd.DataFrame,
+    mil: MilParameters,
+    ensemble: EnsembleParameters,
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Measure what more patients and more cells bring; see `learning_curves`.
+
+    Args:
+        embeddings: patient_id, image_id, view, large, small; those of the first view are taken.
+        patients: labels and clinical values.
+        evaluation_folds: repeat, fold, patient_id.
+        mil: the block `mil` of the parameters, for `components` and `logistic_c`.
+        ensemble: the block `ensemble`; its size is taken.
+        evaluation: the block `evaluation`.
+
+    Returns:
+        varied, number, method, metric, value, low, high, patients, repeats.
+    """
+    from lymphocytosis.decision import learning_curves
+    from lymphocytosis.mil.bags import gather_bags
+    from lymphocytosis.mil.whitening import fit_whitening, whiten
+
+    bags = gather_bags(select_embedding(embeddings, ensemble.size), patients)
+    one_view = np.flatnonzero([view == bags.view[0] for view in bags.view])
+    cells = bags.instances[bags.rows_of(one_view)]
+    return learning_curves.measure_learning_curves(
+        whiten(cells, fit_whitening(cells, mil.components or COMPONENTS)).numpy(),
+        bags.patient[one_view].repeat(bags.size[one_view]),
+        patients,
+        evaluation_folds,
+        mil.logistic_c,
+        evaluation.confidence,
+        evaluation.seed,
+    )
+
+
+def plot_curves(
+    nested_predictions: pd.DataFrame, scores: pd.DataFrame, evaluation: EvaluationParameters
+) -> Figure:
     """Draw ROC and precision-recall curves with their bands; see `figures`."""
     from lymphocytosis.pipelines.evaluate import figures
 
-    return figures.plot_curves(nested_predictions, evaluation)
+    return figures.plot_curves(nested_predictions, scores, evaluation)
 
 
 def plot_calibration(
@@ -365,8 +409,22 @@ def plot_calibration(
     return figures.plot_calibration(nested_predictions, referral_predictions, evaluation)
 
 
-def plot_differences(evaluation: pd.DataFrame) -> Figure:
-    """Draw each method's paired difference from clinical values alone; see `figures`."""
+def plot_net_benefit(nested_predictions: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+    """Draw what a referral by each method is worth; see `figures`."""
     from lymphocytosis.pipelines.evaluate import figures
 
-    return figures.plot_differences(evaluation)
+    return figures.plot_net_benefit(nested_predictions, evaluation)
+
+
+def plot_differences(scores: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+    """Draw each method's score and its paired difference from age and count; see `figures`."""
+    from lymphocytosis.pipelines.evaluate import figures
+
+    return figures.plot_differences(scores, evaluation)
+
+
+def plot_learning_curves(learning_curves: pd.DataFrame, evaluation: EvaluationParameters) -> Figure:
+    """Draw what more patients and more cells bring; see `figures`."""
+    from lymphocytosis.pipelines.evaluate import figures
+
+    return figures.plot_learning_curves(learning_curves, evaluation)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.figures import entitle, in_style
 from lymphocytosis.parameters import SimulationParameters
 from lymphocytosis.pipelines.late import Figure, pd
 
@@ -35,6 +36,7 @@ def draw_cohort(
     return pictures, table
 
 
+@in_style
 def draw_contact_sheet(
     cohort_pictures: list[PictureFile], clinical_annotation: pd.DataFrame
 ) -> Figure:
@@ -51,18 +53,20 @@ def draw_contact_sheet(
     from PIL import Image
 
     label = clinical_annotation.set_index("ID")["LABEL"]
-    rows = []
+    rows: list[tuple[str, str, list[PictureFile]]] = []
     for value, name in (("0", "reactive"), ("1", "tumoral")):
         for patient_id in islice(label.index[label == value], SHEET_PATIENTS):
             files = [file for file in cohort_pictures if file.patient_id == patient_id]
-            rows.append((name, files[:SHEET_PICTURES]))
-    figure = Figure(figsize=(SHEET_PICTURES, 1.02 * len(rows)), layout="constrained")
+            rows.append((name, patient_id, files[:SHEET_PICTURES]))
+    figure = Figure(figsize=(0.75 * SHEET_PICTURES, 0.74 * len(rows) + 0.5))
     axes = figure.subplots(len(rows), SHEET_PICTURES, squeeze=False)
-    for row, (name, files) in zip(axes, rows, strict=True):
+    for row, (name, patient_id, files) in zip(axes, rows, strict=True):
         for axis in row:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
+            axis.grid(visible=False)
         for axis, file in zip(row, files, strict=False):
             axis.imshow(Image.open(io.BytesIO(file.read())))
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(f"{name}\n{patient_id}")
+    entitle(figure, "Simulated cells", "A row a patient. No picture is of a real person.")
     return figure

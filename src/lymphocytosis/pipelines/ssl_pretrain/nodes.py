@@ -8,6 +8,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+from lymphocytosis.figures import entitle, in_style
 from lymphocytosis.parameters import (
     ComputeParameters,
     EncoderParameters,
@@ -52,8 +53,7 @@ def pretrain_encoder(
 
     store.check_same_ingest(cells, cell_images)
     rows = rows_for_pretext(cells, patients, pretext.images)
-    # Spread over the rows, and so over patients.
-    shown = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows)), dtype=int)]
+    shown = rows_to_show(rows)
     task = build_task(encoder, pretext, cell_images, rows, seed)
     progress.begin(
         {
@@ -90,32 +90,65 @@ def rows_for_pretext(
     return np.sort(taken["row"].to_numpy(dtype=np.int64))
 
 
-def plot_reconstructions(shown_pictures: dict[str, npt.NDArray[np.uint8]]) -> Figure:
+def rows_to_show(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Choose the pictures of the figure, spread over the rows, and so over patients.
+
+    Args:
+        rows: as `rows_for_pretext` returns them.
+
+    Returns:
+        (k,) of them; k is at most `SHOWN`.
+    """
+    return rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows)), dtype=int)]
+
+
+@in_style
+def plot_reconstructions(
+    shown_pictures: dict[str, npt.NDArray[np.uint8]],
+    cells: pd.DataFrame,
+    patients: pd.DataFrame,
+    pretext: PretextParameters,
+) -> Figure:
     """Draw originals above what the task makes of them (paper, figures 3 and 4).
 
-    That is: the autoencoder's reconstructions at two epochs; the two views that `simclr` and
-    `vicreg` compare; the pictures as `igpt` quantises them, and at two epochs the likeliest colour
-    of each pixel, given the true pixels before it; nothing for `frozen`.
+    That is: the autoencoder's reconstructions at two epochs, with their errors; the two views that
+    `simclr` and `vicreg` compare; the pictures as `igpt` quantises them, and at two epochs the
+    likeliest colour of each pixel, given the true pixels before it; nothing for `frozen`.
 
     Args:
         shown_pictures: (k, S, S, 3) pictures for each row of the figure.
+        cells: tells which rows are whose.
+        patients: tells who is a training patient.
+        pretext: the block `pretext` of the parameters.
 
     Returns:
         The figure.
     """
     from matplotlib.figure import Figure
 
-    k = len(shown_pictures["original"])
-    figure = Figure(figsize=(1.8 * k, 1.9 * len(shown_pictures)), layout="constrained")
-    axes = figure.subplots(len(shown_pictures), k, squeeze=False)
+    shown = rows_to_show(rows_for_pretext(cells, patients, pretext.images))
+    whose = cells.dropna(subset="row").set_index("row")[["patient_id", "image_id"]].loc[shown]
+    original = shown_pictures["original"] / 255
+    figure = Figure(figsize=(1.8 * len(shown) + 0.4, 2.05 * len(shown_pictures) + 0.7))
+    axes = figure.subplots(len(shown_pictures), len(shown), squeeze=False)
     for row, (title, pictures) in zip(axes, shown_pictures.items(), strict=True):
-        for axis, picture in zip(row, pictures, strict=True):
+        for axis, picture, true in zip(row, pictures, original, strict=True):
             axis.imshow(picture)
+            axis.grid(visible=False)
             axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(title)
+            if pretext.name == "autoencoder" and title != "original":
+                axis.set_xlabel(f"error {((picture / 255 - true) ** 2).mean():.4f}")
+        row[0].set_ylabel(title, weight="bold")
+    for axis, (patient, image) in zip(axes[0], whose.itertuples(index=False), strict=True):
+        axis.set_title(f"{patient}, {image}", fontsize=8)
+    note = "Above each column: the patient and the picture."
+    if pretext.name == "autoencoder":
+        note += "\nError: mean squared difference of pixel values between 0 and 1."
+    entitle(figure, f"What pretraining makes of pictures: {pretext.name}", note)
     return figure
 
 
+@in_style
 def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParameters) -> Figure:
     """Draw the loss of each epoch.
 
@@ -130,7 +163,7 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParame
 
     from lymphocytosis.pretext.task import name_of_loss
 
-    figure = Figure(figsize=(5, 3), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.4))
     axis = figure.subplots()
     # A line through one point can't be seen.
     marker = "o" if len(pretrain_history) == 1 else None
@@ -141,4 +174,7 @@ def plot_pretrain_history(pretrain_history: pd.DataFrame, pretext: PretextParame
         axis.set_yscale("log")
     else:
         axis.set(xticks=[], yticks=[])
+    of = "all patients" if pretext.images == "all" else "training patients"
+    note = f"Mean over the epoch's batches; pictures of {of}."
+    entitle(figure, f"Training of the encoder: {pretext.name}", note)
     return figure

@@ -32,7 +32,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 plot_reconstructions,
-                inputs="shown_pictures",
+                inputs=["shown_pictures", "cells", "patients", "params:pretext"],
                 outputs="reconstructions",
                 name="plot_reconstructions",
             ),

@@ -1,0 +1,52 @@
+"""How figures look: one style sheet, and colours that mean the same in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, ParamSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("figures.mplstyle")
+BLUE, ORANGE, DARK, GREY = "#0072b2", "#e69f00", "#404040", "#8c8c8c"
+# Colour and marker of each class, unknown ones last.
+CLASSES = {"reactive": (BLUE, "o"), "tumoral": (ORANGE, "^"), "not known": (GREY, ".")}
+
+Given = ParamSpec("Given")
+
+
+def in_style(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
+    """Make a function draw its figure in the project's style.
+
+    Args:
+        draw: returns a figure.
+
+    Returns:
+        The same function; matplotlib's settings are as before when it returns.
+    """
+
+    @wraps(draw)
+    def styled(*args: Given.args, **kwargs: Given.kwargs) -> Figure:
+        from matplotlib import rc_context
+
+        with rc_context(fname=STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def entitle(figure: Figure, title: str, note: str) -> None:
+    """Write a figure's title, and below the figure how to read it.
+
+    Args:
+        figure: the figure.
+        title: what it shows.
+        note: of whom, how many, and what lines and bars are; broken into lines here.
+    """
+    figure.suptitle(title, x=0.01, ha="left")
+    letters = int(17 * figure.get_figwidth())
+    figure.supxlabel("\n".join(wrap(note, letters)), x=0.01, ha="left")
