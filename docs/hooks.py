@@ -134,11 +134,11 @@ def _allowed(schema: dict[str, Any]) -> str:
     if schema["type"] in named:
         return "a date, `YYYY-MM-DD`" if schema.get("format") == "date" else named[schema["type"]]
     limits = {
-        "minimum": "from {}", "exclusiveMinimum": "above {}",
-        "maximum": "to {}", "exclusiveMaximum": "below {}",
+        "minimum": "at least {}", "exclusiveMinimum": "above {}",
+        "maximum": "at most {}", "exclusiveMaximum": "below {}",
     }  # fmt: skip
     said = [form.format(f"{schema[key]:,.15g}") for key, form in limits.items() if key in schema]
-    return " ".join([schema["type"], *said])
+    return ", ".join([schema["type"], *said])
 
 
 def _link(source: str, picture: str, text: str, path: str, anchor: str | None) -> str:

@@ -35,6 +35,14 @@ def test_every_link_within_the_project_leads_somewhere(page):
     assert broken == []
 
 
+def test_every_page_that_code_names_is_there():
+    folders = [PROJECT / name for name in ("src", "conf", "notebooks", "benchmarks")]
+    files = [file for folder in folders for file in folder.rglob("*.*") if file.suffix != ".pyc"]
+    named = {name for file in files for name in re.findall(r"docs/\w+\.md", file.read_text())}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []
+
+
 def test_every_catalog_entry_is_described():
     catalog = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
     described = (PROJECT / "docs/data.md").read_text()
@@ -89,10 +97,10 @@ class TestParameters:
             assert str(yaml.safe_load(shown)).replace("'", "") == str(value).replace("'", "")
 
     def test_limits_and_choices_are_those_of_the_models(self, rows):
-        assert rows["mil.dropout"][1] == "number from 0 below 1"
-        assert rows["evaluation.folds"][1] == "integer from 2 to 100"
+        assert rows["mil.dropout"][1] == "number, at least 0, below 1"
+        assert rows["evaluation.folds"][1] == "integer, at least 2, at most 100"
         assert rows["compute.accelerator"][1] == "`auto`, `cpu`, `cuda`"
-        assert rows["mil.hidden_widths"][1] == "a list of: integer from 1 to 16,384"
+        assert rows["mil.hidden_widths"][1] == "a list of: integer, at least 1, at most 16,384"
         assert rows["bundle"][1] == "text or `null`"
         assert rows["image.crop"][0] == "`224`; best recipe: `96`"
         assert set(Parameters.model_fields) >= {name.partition(".")[0] for name in rows}

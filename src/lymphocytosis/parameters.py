@@ -58,7 +58,7 @@ class ClinicalColumns(_Block):
     id: str = Field(min_length=1, description="The name of the patient's folder.")
     label: str = Field(min_length=1, description="The diagnosis.")
     sex: str = Field(min_length=1, description="F or M; no model uses it.")
-    birth_date: str = Field(min_length=1, description="Gives the age, and finds a person twice.")
+    birth_date: str = Field(min_length=1, description="Date of birth: gives the age.")
     age: str = Field(min_length=1, description="In years; stands for a missing birth date.")
     sample_date: str = Field(min_length=1, description="Optional; the day of the age.")
     lymphocyte_count: str = Field(min_length=1, description="In 10^9 per litre.")
@@ -86,7 +86,7 @@ class ClinicalLabels(_Block):
 
     reactive: Words = Field(description="Class 0.")
     tumoral: Words = Field(description="Class 1.")
-    hidden: Words = Field(description="Not known, or not told.")
+    hidden: Words = Field(description="Unknown, or not to be seen.")
 
     @model_validator(mode="after")
     def _differ(self) -> "ClinicalLabels":
@@ -419,12 +419,12 @@ class Parameters(_Block):
 
     cohort_dir: str = Field(min_length=1, description="The folder of the cohort.")
     workspace: str = Field(min_length=1, description="The folder that a run writes into.")
-    runs_dir: str = Field(min_length=1, description="For choose: a folder of workspaces.")
+    runs_dir: str = Field(min_length=1, description="For choose: the workspaces' folder.")
     bundle: str | None = Field(
         min_length=1, description="The folder of a bundle; null: 06_models/bundle in the workspace."
     )
     signing_key: str | None = Field(min_length=1, description="For bundle: a private key, PEM.")
-    trusted_key: str | None = Field(min_length=1, description="For predict: its public key.")
+    trusted_key: str | None = Field(min_length=1, description="For predict: the public key.")
     seed: int = Field(ge=0, le=2**31 - 1, description="Of everything random but evaluation.")
     clinical: ClinicalParameters
     image: ImageParameters
