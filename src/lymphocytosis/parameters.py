@@ -486,6 +486,22 @@ def check_parameters(raw: Mapping[str, Any]) -> Parameters:
         ) from None
 
 
+def leaves(value: Any, key: str = "") -> dict[str, Any]:
+    """Flatten parameters.
+
+    Args:
+        value: a dict of dicts and values.
+        key: of the value.
+
+    Returns:
+        Each value by its name, such as `mil.epochs`.
+    """
+    if not isinstance(value, dict):
+        return {key: value}
+    inner = (leaves(value[name], f"{key}.{name}" if key else str(name)) for name in value)
+    return {name: leaf for of_one in inner for name, leaf in of_one.items()}
+
+
 def _describe(fault: Any) -> str:
     key = ".".join(str(part) for part in fault["loc"]) or "parameters"
     if fault["type"] == "extra_forbidden":

@@ -12,7 +12,7 @@ from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.paths import PATHS
-from lymphocytosis.parameters import Parameters
+from lymphocytosis.parameters import Parameters, leaves
 
 if TYPE_CHECKING:  # torch takes seconds
     from lymphocytosis.system.bundle import Bundle
@@ -93,19 +93,3 @@ def _carried(bundle: Bundle) -> dict[str, Any]:
     encoder = leaves(bundle.autoencoder["parameters"])
     del encoder["encoder.weights"]  # a file's name alone, as it may be elsewhere now
     return leaves(parts) | encoder | leaves(bundle.classifiers["large"]["parameters"])
-
-
-def leaves(value: Any, key: str = "") -> dict[str, Any]:
-    """Flatten parameters.
-
-    Args:
-        value: a dict of dicts and values.
-        key: of the value.
-
-    Returns:
-        Each value by its name, such as `mil.epochs`.
-    """
-    if not isinstance(value, dict):
-        return {key: value}
-    inner = (leaves(value[name], f"{key}.{name}" if key else str(name)) for name in value)
-    return {name: leaf for of_one in inner for name, leaf in of_one.items()}

@@ -9,7 +9,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
 from lymphocytosis.display import duration
-from lymphocytosis.hooks.models import leaves
+from lymphocytosis.parameters import leaves
 
 # What a person opens, by entry; the rest is found from there.
 _TO_OPEN = (

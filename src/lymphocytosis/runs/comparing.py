@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from lymphocytosis.decision.evidence import compare
+from lymphocytosis.parameters import leaves
 from lymphocytosis.runs.history import Run
 from lymphocytosis.runs.manifest import File, Manifest
 
@@ -37,21 +38,11 @@ def say_differences(first: Run, second: Run) -> list[str]:
     return [*lines, *_results(first, second), *_evaluations(first, second)]
 
 
-def flattened(values: Any, name: str = "") -> dict[str, Any]:
-    """Give every single value of nested dicts a name, such as `mil.epochs`."""
-    if not isinstance(values, dict):
-        return {name: values}
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flattened(value, f"{name}.{key}" if name else str(key))
-    return found
-
-
 def _of_manifests(first: Manifest, second: Manifest) -> list[str]:
     return [
         *_changed("code", first.code, second.code),
         *_changed("packages", first.packages, second.packages),
-        *_changed("parameters", flattened(first.parameters), flattened(second.parameters)),
+        *_changed("parameters", leaves(first.parameters), leaves(second.parameters)),
         *_files("inputs", first.inputs, second.inputs),
         *_files("outputs", first.outputs, second.outputs),
     ]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lymphocytosis.runs.comparing import flattened
+from lymphocytosis.display import duration
+from lymphocytosis.parameters import leaves
 from lymphocytosis.runs.history import Run
 from lymphocytosis.runs.manifest import Manifest, manifest_path
 from lymphocytosis.runs.pruning import uses
@@ -22,12 +23,12 @@ def list_runs(runs: Sequence[Run], workspace: Path, running: str | None) -> list
     Returns:
         Lines of up to 80 characters.
     """
-    lines = [f"{'run':26}{'exit':9}{'time':>9}{'size':>10}  pipelines"]
+    lines = [f"{'run':26}{'exit':9}{'time':>11}{'size':>10}  pipelines"]
     for run in runs:
         gone = run.gone(workspace)
         missing = f"{len(gone)} gone; " if gone else ""
         line = (
-            f"{run.version:26}{_exit(run, running):9}{_time(run.manifest):>9}"
+            f"{run.version:26}{_exit(run, running):9}{_time(run.manifest):>11}"
             f"{in_bytes(run.size):>10}  {missing}{_pipelines(run.manifest)}"
         )
         lines.append(line if len(line) <= 80 else f"{line[:77]}...")
@@ -87,7 +88,7 @@ def command_of(manifest: Manifest) -> str:
         flag = "--" + names.get(option, option).replace("_", "-")
         if isinstance(value, dict):
             sign = ":" if option == "load_versions" else "="
-            value = [f"{name}{sign}{one}" for name, one in flattened(value).items()]
+            value = [f"{name}{sign}{one}" for name, one in leaves(value).items()]
         if isinstance(value, list | tuple):
             value = ",".join(map(str, value))
         words.append(flag if value is True else f"{flag}={value}")
@@ -112,11 +113,7 @@ def _exit(run: Run, running: str | None) -> str:
 def _time(manifest: Manifest | None) -> str:
     if manifest is None or manifest.ended is None:
         return "-"
-    seconds = (manifest.ended - manifest.began).total_seconds()
-    minutes = round(seconds / 60)
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+    return duration((manifest.ended - manifest.began).total_seconds())
 
 
 def _pipelines(manifest: Manifest | None) -> str:
