@@ -124,7 +124,9 @@ class TestFalseAlarms:
         )
         cohort.fit()
         traits = np.array(seen)
-        groups = np.split(np.arange(len(TRAITS)), [4, 4 + len(MEASURES) + 1, 4 + len(MEASURES) + 2])
+        groups = np.split(
+            np.arange(len(TRAITS)), [2, 4, 4 + len(MEASURES) + 1, 4 + len(MEASURES) + 2]
+        )
         unlikeness = np.array(
             [plain_unlikeness(traits[i], np.delete(traits, i, axis=0)) for i in range(60)]
         )

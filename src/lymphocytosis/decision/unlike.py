@@ -8,12 +8,12 @@ twentieth, whose mean is h_j, or of their least one, whose mean is l_j:
     u_j = (t_j - m_j) / (h_j - m_j) above the median, (m_j - t_j) / (m_j - l_j) below it
 
 A mean of a tail is further away where the tail is heavy, so traits are compared alike. They form
-four groups: the record, the pictures' measures one by one, the measures together, and the cells'
-embeddings. A group's unlikeness is U_g = max_j u_j over its traits, and s_g its 95 % quantile over
-training patients: a group of many traits gets no larger share of the flags. A patient is flagged
-where max_g U_g / s_g > q. With r_i that maximum of training patient i, measured against the others,
-q is the ceil(0.95 (n + 1))-th smallest of r_1 ... r_n: so about 5 % of patients of the same source
-are flagged, by whichever trait.
+five groups: the number and form of the pictures, age and count, the pictures' measures one by one,
+the measures together, and the cells' embeddings. A group's unlikeness is U_g = max_j u_j over its
+traits, and s_g its 95 % quantile over training patients: a group of many traits gets no larger
+share of the flags. A patient is flagged where max_g U_g / s_g > q. With r_i that maximum of
+training patient i, measured against the others, q is the ceil(0.95 (n + 1))-th smallest of
+r_1 ... r_n: so about 5 % of patients of the same source are flagged, by whichever trait.
 
 Distances and shares of odd cells of patient i come from spaces fitted without it: each tenth of the
 training patients is measured in a space fitted on the other nine tenths.
@@ -131,7 +131,7 @@ _LOW, _HIGH = (
     np.array([words is not None for words in side])
     for side in zip(*((t.low, t.high) for t in TRAITS), strict=True)
 )
-_GROUPS = ("cells", "brightness", "look", "embedding")
+_GROUPS = ("cells", "age", "brightness", "look", "embedding")
 _LEAST = np.array([trait.least for trait in TRAITS])
 # The groups' first traits, and each trait's group.
 _FIRST = [[trait.name for trait in TRAITS].index(n) for n in _GROUPS]
@@ -432,7 +432,7 @@ def _weights(n: int) -> Floats:
 
 
 def _scales(by_group: Floats) -> Floats:
-    """95 % quantile of patients' unlikeness (n, 4) in each group, (4,)."""
+    """95 % quantile of patients' unlikeness (n, g) in each group, (g,)."""
     # It is 0 where no training patient has anything unusual.
     return np.maximum(0.5, _weights(len(by_group))[3] @ np.sort(by_group, axis=0))
 
@@ -454,7 +454,7 @@ def _text(j: int, traits: Floats, unlikeness: Floats, reference: Reference) -> s
         f"(unlikeness {unlikeness[j]:.1f}, limit {reference.limits[j]:.1f})"
     )
     if trait.name == "look":
-        first = _FIRST[1]
+        first = _FIRST[_GROUPS.index("brightness")]
         most = first + int(unlikeness[first : first + len(MEASURED)].argmax())
         text += f"; most of all, {_compared(most, traits, reference)}"
     return text
