@@ -94,6 +94,8 @@ def reasons_of(records: pd.DataFrame) -> list[str]:
         frequent. None where every picture was taken as it is.
     """
     unusual = records[records["status"] != "taken"]
+    if unusual.empty:
+        return []
     reasons = unusual.groupby(["status", "reason"])["path"].agg(["size", "first"]).reset_index()
     reasons = reasons.sort_values(["status", "size"], ascending=False, kind="stable")
     lines = [

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lymphocytosis.parameters import EnsembleParameters
 
 if TYPE_CHECKING:  # pipelines import the rules' names from here, without pandas
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 Variant = Literal["corrected", "as_printed"]
@@ -23,13 +26,32 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
     Returns:
         patient_id, mean, std (population, not sample), max, min.
     """
-    by_patient = predictions.groupby("patient_id")["probability"]
-    statistics = (
-        by_patient.mean()
-        .to_frame("mean")
-        .assign(std=by_patient.std(ddof=0), max=by_patient.max(), min=by_patient.min())
-    )
-    return statistics.reset_index()
+    import pandas as pd
+
+    ordered = predictions.sort_values("patient_id", kind="stable", ignore_index=True)
+    probability = ordered["probability"].to_numpy(dtype=float)
+    first = ordered.index[~ordered["patient_id"].duplicated()]
+    rows = [describe(probability[a:b]) for a, b in pairwise([*first, len(ordered)])]
+    statistics = pd.DataFrame(rows, columns=["mean", "std", "max", "min"], dtype=float)
+    statistics.insert(0, "patient_id", ordered["patient_id"].loc[first].to_numpy())
+    return statistics
+
+
+def describe(probability: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Describe one patient's predictions: P_i = [mean, std, max, min].
+
+    Args:
+        probability: (n,), n at least 1.
+
+    Returns:
+        The four by name; the same bits whoever else is described.
+    """
+    return {
+        "mean": float(probability.mean()),
+        "std": float(probability.std()),
+        "max": float(probability.max()),
+        "min": float(probability.min()),
+    }
 
 
 def decide_by_average(statistics: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +63,7 @@ def decide_by_average(statistics: pd.DataFrame) -> pd.DataFrame:
     Returns:
         patient_id, decision (1 tumoral, 0 reactive).
     """
-    return _decisions(statistics, statistics["mean"] >= 0.5)
+    return _decisions(statistics, statistics["mean"].to_numpy() >= 0.5)
 
 
 def decide_by_sa(statistics: pd.DataFrame, variant: Variant) -> pd.DataFrame:
@@ -55,9 +77,10 @@ def decide_by_sa(statistics: pd.DataFrame, variant: Variant) -> pd.DataFrame:
     Returns:
         patient_id, decision (1 tumoral, 0 reactive).
     """
-    mean, std = statistics["mean"], statistics["std"]
+    names = ("mean", "std", "max", "min")
+    mean, std, most, least = (statistics[name].to_numpy() for name in names)
     # Algorithm 1: is the most positive prediction further from 0.5 than the most negative one?
-    max_wins = statistics["max"] > 1 - statistics["min"]
+    max_wins = most > 1 - least
     above = mean >= 0.5
     surely_positive = above & (mean - std > 0.5)
     edge = mean + std if variant == "corrected" else mean - std
@@ -65,8 +88,14 @@ def decide_by_sa(statistics: pd.DataFrame, variant: Variant) -> pd.DataFrame:
     return _decisions(statistics, surely_positive | (max_wins & ~surely_negative))
 
 
-def _decisions(statistics: pd.DataFrame, positive: pd.Series[bool]) -> pd.DataFrame:
-    return statistics[["patient_id"]].assign(decision=positive.astype("int8"))
+def _decisions(
+    statistics: pd.DataFrame, positive: pd.Series[bool] | npt.NDArray[np.bool_]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(
+        {"patient_id": statistics["patient_id"], "decision": positive.astype("int8")}
+    )
 
 
 class Rule(NamedTuple):

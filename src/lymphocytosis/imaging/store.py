@@ -122,7 +122,10 @@ def warn_of_pictures(records: pd.DataFrame) -> list[str]:
     Returns:
         One text each; none where there is nothing to warn of.
     """
-    said = []
+    said: list[str] = []
+    records = records[records["reason"] != ""]
+    if records.empty:
+        return said
     depth = records["reason"].str.extract(r"read as (\d+)-bit values", expand=False)
     for bits, rows in records.groupby(depth):
         patients = list(rows["patient_id"].unique())

@@ -1,7 +1,7 @@
 """Diagnosing one patient by a trained system."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,15 @@ from lymphocytosis.cohort.inventory import reasons_of
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.compute import give_memory_back, start_fabric
 from lymphocytosis.decision.referral import Advice, advise
-from lymphocytosis.decision.rules import RULES, summarise
+from lymphocytosis.decision.rules import RULES, describe
 from lymphocytosis.decision.unlike import find_odd_cells, find_unlike
 from lymphocytosis.encoders.checkpoint import unpack
 from lymphocytosis.encoders.embed import ReadyEncoder
 from lymphocytosis.imaging.measures import measure_pictures
 from lymphocytosis.imaging.store import decode_pictures, warn_of_pictures
 from lymphocytosis.imaging.views import view_of, view_to_compare
-from lymphocytosis.mil.prediction import explain_patient, load_suite, predict_patient
+from lymphocytosis.mil.prediction import Suite, explain_patient, load_suite, predict_patient
+from lymphocytosis.mil.whitening import whiten
 from lymphocytosis.parameters import ComputeParameters, ImageParameters
 from lymphocytosis.system.bundle import Bundle
 
@@ -81,10 +82,15 @@ class ReadySystem:
         self.facts, self.card, self.fingerprint = bundle.facts, bundle.card, bundle.fingerprint
         self._bundle = bundle
         self._fabric = start_fabric(compute)
-        self._suites = {
-            model: load_suite(content).on(self._fabric.device)
-            for model, content in bundle.classifiers.items()
-        }
+        self._suites: dict[str, Suite] = {}
+        self._whitening: dict[str, dict[str, Tensor]] = {}
+        for model, content in bundle.classifiers.items():
+            suite = load_suite(content).on(self._fabric.device)
+            # Both kinds of a size were trained on the same embeddings: they are whitened once.
+            shared = self._whitening.setdefault(_size_of(model), suite.whitening)
+            if all(torch.equal(shared[name], value) for name, value in suite.whitening.items()):
+                suite = replace(suite, whitening={})
+            self._suites[model] = suite
         self._size = bundle.ensemble.size
         # Where no model takes clinical values, those of the bare sizes are for pictures only.
         self._clinical = f"{self._size}_pictures_only" in self._suites
@@ -140,9 +146,17 @@ class ReadySystem:
         shown = np.stack([picture.pixels for picture in stored if picture.pixels is not None])
         embedded = self._embed(shown)
         bags = {size: self._bag(vectors) for size, vectors in embedded.items()}
+        whitened = {
+            size: whiten(bag, self._whitening[size]) if self._whitening[size] else bag
+            for size, bag in bags.items()
+        }
+        bag_of = {
+            model: (bags if suite.whitening else whitened)[_size_of(model)]
+            for model, suite in self._suites.items()
+        }
         clinical = self._fabric.to_device(torch.tensor([age, count] if known else [0.0, 0.0]))
         predictions = {
-            model: predict_patient(suite, bags[model.split("_")[0]], clinical, self._fabric)[0]
+            model: predict_patient(suite, bag_of[model], clinical, self._fabric)[0]
             for model, suite in self._suites.items()
             if known or not self._clinical or model.endswith("_pictures_only")
         }
@@ -157,7 +171,7 @@ class ReadySystem:
         flags = find_unlike(
             self._bundle.reference, measure_pictures(shown), original, converted, age, count
         )
-        shares = explain_patient(self._suites[decides], bags[self._size], clinical)
+        shares = explain_patient(self._suites[decides], bag_of[decides], clinical)
         cells.loc[taken, "contribution"] = shares.mean(axis=(0, 1))
         cells.loc[taken, "distance"] = np.linalg.norm(original - original.mean(axis=0), axis=1)
         cells.loc[taken, "odd"] = find_odd_cells(self._bundle.reference, original)
@@ -191,24 +205,17 @@ class ReadySystem:
         }
         if not predictions:
             return found
-        # Each model in the place of a patient, so that the rules are asked once: pandas takes
-        # milliseconds a call. Summed one by one: together they would get other last bits.
-        described = pd.concat(
-            [
-                summarise(pd.DataFrame({"patient_id": model, "probability": values.ravel()}))
-                for model, values in predictions.items()
-            ],
-            ignore_index=True,
-        )
-        decided = {
-            name: rule.decide(described, self._bundle.ensemble)["decision"]
-            for name, rule in RULES.items()
-        }
-        for place, model in enumerate(described["patient_id"]):
-            for name in _STATISTICS:
-                found[f"{model}_{name}"] = float(described[name][place])
-            for name, decision in decided.items():
-                found[f"{model}_{name}"] = int(decision[place])
+        # Each model in the place of a patient: pandas takes milliseconds a call.
+        rows = [
+            {"patient_id": model, **describe(values.ravel())}
+            for model, values in predictions.items()
+        ]
+        described = pd.DataFrame(rows)
+        for name, rule in RULES.items():
+            decided = rule.decide(described, self._bundle.ensemble)["decision"].tolist()
+            found |= {f"{m}_{name}": d for m, d in zip(predictions, decided, strict=True)}
+        for row in rows:
+            found |= {f"{row['patient_id']}_{name}": row[name] for name in _STATISTICS}
         return found
 
     def _nothing(self) -> dict[str, Any]:
@@ -245,3 +252,7 @@ class ReadySystem:
         if unlike:
             said.append("The patient is unlike the training patients, so all this is uncertain.")
         return said
+
+
+def _size_of(model: str) -> str:
+    return model.split("_")[0]
