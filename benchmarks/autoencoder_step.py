@@ -33,7 +33,14 @@ def main() -> None:
     compute = ComputeParameters(
         accelerator="auto", precision="32-true", embed_batch_size=32, embed_backend="torch"
     )
-    encoder = EncoderParameters(name=asked.encoder, weights="random", small_dim=asked.small_dim)
+    encoder = EncoderParameters(
+        name=asked.encoder,
+        weights="random",
+        small_dim=asked.small_dim,
+        pool="mean",
+        layers=1,
+        zooms=(1.0,),
+    )
     fabric = start_fabric(compute)
     autoencoder = build_autoencoder(encoder, asked.size, seed=0)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=0.002, fused=True)

@@ -35,7 +35,9 @@ def measure() -> list[Row]:
 
 @torch.inference_mode()
 def _rows(name: str, side: int, pictures: int, turns: int) -> list[Row]:
-    encoder = EncoderParameters(name=name, weights="random", small_dim=1024)
+    encoder = EncoderParameters(
+        name=name, weights="random", small_dim=1024, pool="mean", layers=1, zooms=(1.0,)
+    )
     embedder = build_autoencoder(encoder, side, 0).eval()
     shape = (pictures, side, side, 3)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))

@@ -58,7 +58,9 @@ def main() -> None:
 def measure(encoder: str, size: int, cells: int, chunk: int, repeats: int) -> tuple[float, float]:
     """Take steps on one bag; return the median seconds, and the peak MiB above the first."""
     mil = MilParameters(**yaml.safe_load(CONF.read_text())["mil"])
-    parameters = EncoderParameters(name=encoder, weights="random", small_dim=8)
+    parameters = EncoderParameters(
+        name=encoder, weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+    )
     model = build_picture_classifier(parameters, mil, size, chunk or cells, seed=0).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     bag = Batch(

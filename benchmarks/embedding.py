@@ -27,7 +27,14 @@ from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 from lymphocytosis.pipelines.embed.nodes import table_of
 from lymphocytosis.progress import Progress
 
-ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
+ENCODER = EncoderParameters(
+    name="tf_efficientnet_lite0",
+    weights="random",
+    small_dim=1024,
+    pool="mean",
+    layers=1,
+    zooms=(1.0,),
+)
 VIEWS = ["original", "horizontal", "vertical"]
 SIDE, PICTURES, BATCH, TURNS = 112, 704, 32, 5  # two shards
 

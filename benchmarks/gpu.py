@@ -134,7 +134,14 @@ def embedding(sizes: Sizes) -> Iterator[Row]:
         (sizes.large, sizes.large_side, sizes.large_pictures),
         (sizes.small, sizes.small_side, sizes.small_pictures),
     ):
-        encoder = EncoderParameters(name=name, weights="random", small_dim=sizes.small_dim)
+        encoder = EncoderParameters(
+            name=name,
+            weights="random",
+            small_dim=sizes.small_dim,
+            pool="mean",
+            layers=1,
+            zooms=(1.0,),
+        )
         for title, precision, tf32 in (
             ("fp32", "32-true", False),
             ("tf32", "32-true", True),
@@ -167,7 +174,9 @@ def epoch_rows(
     compute = compute_of(precision)
     fabric = start_fabric(compute)
     images = random_pictures(pictures, side)
-    encoder = EncoderParameters(name=name, weights="random", small_dim=sizes.small_dim)
+    encoder = EncoderParameters(
+        name=name, weights="random", small_dim=sizes.small_dim, pool="mean", layers=1, zooms=(1.0,)
+    )
     rows = np.arange(pictures)
     task = build_task(encoder, pretext, images, rows, 0)
     bare = build_autoencoder(encoder, side, 0)
@@ -216,7 +225,14 @@ def epoch_rows(
 def steps(sizes: Sizes) -> Iterator[Row]:
     """Compare ways to take the paper's step with the plain one: is one of them worth having?"""
     batch, side = sizes.batches[0], sizes.large_side
-    encoder = EncoderParameters(name=sizes.large, weights="random", small_dim=sizes.small_dim)
+    encoder = EncoderParameters(
+        name=sizes.large,
+        weights="random",
+        small_dim=sizes.small_dim,
+        pool="mean",
+        layers=1,
+        zooms=(1.0,),
+    )
     compute = compute_of("bf16-mixed")
     fabric = start_fabric(compute)
     images = fabric.to_device(torch.rand(batch, 3, side, side))
@@ -290,7 +306,14 @@ def recorded_step(model: torch.nn.Module, images: torch.Tensor) -> Callable[[], 
 def contrasting(sizes: Sizes) -> Iterator[Row]:
     """Say what an epoch of SimCLR takes."""
     pretext = pretext_of(name="simclr", batch_size=min(256, sizes.small_pictures))
-    encoder = EncoderParameters(name=sizes.contrasted, weights="random", small_dim=sizes.small_dim)
+    encoder = EncoderParameters(
+        name=sizes.contrasted,
+        weights="random",
+        small_dim=sizes.small_dim,
+        pool="mean",
+        layers=1,
+        zooms=(1.0,),
+    )
     images = random_pictures(sizes.small_pictures, sizes.small_side)
     rows = np.arange(sizes.small_pictures)
     for precision in ("32-true", "bf16-mixed"):
@@ -318,7 +341,14 @@ def suite(sizes: Sizes) -> Iterator[Row]:
 
 def repeats(sizes: Sizes) -> Iterator[Row]:
     """Do each kind of work twice from one seed, and compare every bit."""
-    encoder = EncoderParameters(name=sizes.small, weights="random", small_dim=sizes.small_dim)
+    encoder = EncoderParameters(
+        name=sizes.small,
+        weights="random",
+        small_dim=sizes.small_dim,
+        pool="mean",
+        layers=1,
+        zooms=(1.0,),
+    )
     images = random_pictures(min(sizes.small_pictures, 512), sizes.small_side)
     rows = np.arange(len(images))
     pretext = pretext_of(batch_size=16)

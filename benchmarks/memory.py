@@ -46,7 +46,9 @@ IMAGE = ImageParameters(
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=256, embed_backend="torch"
 )
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+)
 
 
 def measure() -> list[Row]:
@@ -93,7 +95,7 @@ def _embed(store: CellImages, cells: pd.DataFrame, file: Path) -> None:
     from lymphocytosis.encoders import checkpoint
     from lymphocytosis.pipelines.embed.nodes import embed_cells
 
-    packed: dict[str, Any] = {"kind": "frozen", "parameters": {}, "state_dict": {}}
+    packed: dict[str, Any] = {"kind": "pooled", "parameters": {}, "state_dict": {}}
     with mock.patch.object(checkpoint, "unpack", lambda _: (_tiny_model().eval(), IMAGE)):
         tables = embed_cells(
             store, cells, packed, ["original"], COMPUTE, Progress(file.with_name("shards"))
@@ -121,7 +123,7 @@ def _pretrain(store: CellImages, cells: pd.DataFrame) -> None:
         mock.patch.object(tasks, "build_task", lambda *_: task),
         mock.patch.object(checkpoint, "pack", lambda model, state, *_: state),
     ):
-        pretrain_encoder(store, cells, patients, ENCODER, pretext, COMPUTE, 0, Progress(None))
+        pretrain_encoder(store, cells, patients, None, ENCODER, pretext, COMPUTE, 0, Progress(None))
 
 
 def _tiny_model() -> Any:

@@ -20,7 +20,14 @@ from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
-ENCODER = EncoderParameters(name="tf_efficientnet_lite0", weights="random", small_dim=1024)
+ENCODER = EncoderParameters(
+    name="tf_efficientnet_lite0",
+    weights="random",
+    small_dim=1024,
+    pool="mean",
+    layers=1,
+    zooms=(1.0,),
+)
 SIDE, PICTURES, TURNS = 112, 256, 5
 
 

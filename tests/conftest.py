@@ -146,15 +146,23 @@ def pretext_parameters():
         small = {
             "name": "autoencoder", "images": "all", "epochs": 2, "batch_size": 4,
             "learning_rate": 0.002, "reduction": "mean", "upright_weight": 1.0, "keep": "last",
-            "early_epoch": 1,
+            "early_epoch": 1, "patients_per_batch": 0, "fixed_share": 0.0, "batch_norm": "train",
             "jitter": {
                 "shift": 0.05, "scale": 0.1, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2,
-                "stain": 0.1, "blur": 1.0,
+                "stain": 0.1, "blur": 1.0, "background": 0.0,
             },
             "simclr": {"temperature": 0.1, "hidden_width": 16, "output_width": 8},
             "vicreg": {
                 "invariance": 25.0, "variance": 25.0, "covariance": 1.0, "hidden_width": 16,
                 "output_width": 16,
+            },
+            "dino": {
+                "teacher_temperature": 0.04, "student_temperature": 0.1, "momentum": 0.9,
+                "hidden_width": 16, "bottleneck_width": 8, "output_width": 16,
+            },
+            "lejepa": {
+                "views": 3, "regularisation": 0.05, "slices": 64, "hidden_width": 16,
+                "output_width": 8,
             },
             "igpt": {"side": 8, "colours": 16, "layers": 4, "width": 16, "heads": 2},
         }  # fmt: skip

@@ -136,6 +136,20 @@ class EncoderParameters(_Block):
         "offline-weights extra); or the path of a file of weights.",
     )
     small_dim: int = Field(ge=1, le=8192, description="Width of the small embedding.")
+    # Models that were packed before these keys existed do without them.
+    pool: Literal["mean", "token", "both"] = Field(
+        description="Of a picture's features: the mean, a transformer's class token, or both.",
+    )
+    layers: int = Field(
+        ge=1, le=8, description="How many of the last layers are pooled side by side."
+    )
+    zooms: tuple[Annotated[float, Field(ge=0.25, le=1)], ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=4,
+        description="Central squares, as shares of the side, each enlarged to the whole picture; "
+        "embedded side by side.",
+    )
 
     @model_validator(mode="after")
     def _weights_exist(self) -> "EncoderParameters":
@@ -153,7 +167,7 @@ class EncoderParameters(_Block):
 
 
 class JitterParameters(_Block):
-    """How two views of a picture differ in simclr and vicreg, besides flips and turns; 0 is off."""
+    """How views of a picture differ in joint-embedding tasks, besides flips and turns; 0 is off."""
 
     shift: float = Field(ge=0, le=0.1, description="Farthest move, as a share of the side.")
     scale: float = Field(ge=0, le=0.2, description="Enlarged or shrunk by up to this share.")
@@ -165,6 +179,13 @@ class JitterParameters(_Block):
         "this, and moved by up to this."
     )  # fmt: skip
     blur: float = Field(ge=0, le=5, description="Widest Gaussian blur, its sigma in pixels.")
+    background: float = Field(
+        ge=0, le=1, description="Share of views whose surroundings become one light colour."
+    )
+
+
+# Tasks that compare views of pictures.
+JOINT_EMBEDDING = ("simclr", "vicreg", "dino", "lejepa")
 
 
 class SimclrParameters(_Block):
@@ -183,6 +204,27 @@ class VicregParameters(_Block):
     covariance: float = Field(ge=0, le=1000, description="Weight of covariances.")
     hidden_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
     output_width: int = Field(ge=2, le=16_384, description="Of the projection head.")
+
+
+class LejepaParameters(_Block):
+    """LeJEPA's loss and projection head (Balestriero and LeCun 2025)."""
+
+    views: int = Field(ge=2, le=16, description="Of each picture in a step; two are the targets.")
+    regularisation: float = Field(ge=0, le=1, description="Its weight against the invariance.")
+    slices: int = Field(ge=1, le=65_536, description="Random directions of the regularisation.")
+    hidden_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
+    output_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
+
+
+class DinoParameters(_Block):
+    """DINO's loss, teacher and projection head (Caron et al. 2021)."""
+
+    teacher_temperature: float = Field(gt=0, le=1, description="Of the teacher's softmax.")
+    student_temperature: float = Field(gt=0, le=1, description="Of the student's softmax.")
+    momentum: float = Field(ge=0, lt=1, description="Of the teacher: a moving average.")
+    hidden_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
+    bottleneck_width: int = Field(ge=1, le=16_384, description="Of the projection head.")
+    output_width: int = Field(ge=2, le=65_536, description="Of the projection head.")
 
 
 class IgptParameters(_Block):
@@ -205,16 +247,27 @@ class PretextParameters(_Block):
     """The pretext task and its training (paper, sections 2.1.1 and 3.1)."""
 
     # Each is a module of the room `pretext`.
-    name: Literal["autoencoder", "frozen", "simclr", "vicreg", "igpt"] = Field(
+    name: Literal["autoencoder", "frozen", "simclr", "vicreg", "dino", "lejepa", "igpt"] = Field(
         description="The pretext task: reconstruction (the paper); none, the pretrained encoder as "
-        "it is; two joint-embedding tasks; prediction of pixels."
+        "it is; four joint-embedding tasks; prediction of pixels."
     )
     images: Literal["all", "train"] = Field(
         description="all: pictures of train and test patients; train: of train patients only."
     )
     epochs: int = Field(ge=1, le=10_000, description="Passes over the pictures.")
     batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch.")
+    patients_per_batch: int = Field(
+        ge=0, le=4096, description="0: cells of any patients; n: cells of n patients, so that "
+        "their slides tell views of different cells apart less."
+    )  # fmt: skip
     learning_rate: float = Field(gt=0, le=1, description="Adam's, constant.")
+    fixed_share: float = Field(
+        ge=0, lt=1, description="Share of the encoder's weights, from the first on, that stay "
+        "as they are."
+    )  # fmt: skip
+    batch_norm: Literal["train", "fixed"] = Field(
+        description="fixed: the encoder's BatchNorms keep the statistics they came with."
+    )
     reduction: Literal["mean", "sum"] = Field(description="How squared errors become one loss.")
     upright_weight: float = Field(
         gt=0,
@@ -229,11 +282,13 @@ class PretextParameters(_Block):
     jitter: JitterParameters
     simclr: SimclrParameters
     vicreg: VicregParameters
+    dino: DinoParameters
+    lejepa: LejepaParameters
     igpt: IgptParameters
 
     @model_validator(mode="after")
     def _pictures_to_compare(self) -> "PretextParameters":
-        if self.name in ("simclr", "vicreg") and self.batch_size < 2:
+        if self.name in JOINT_EMBEDDING and self.batch_size < 2:
             raise ValueError(
                 f"name is {self.name!r}, which compares the pictures of a batch, and batch_size "
                 "is 1; 2 or more are needed"

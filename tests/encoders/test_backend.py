@@ -13,7 +13,9 @@ from lymphocytosis.encoders.checkpoint import pack, unpack, without_training
 from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+)
 
 
 def settings(embed_backend="onnx", accelerator="cpu", precision="32-true"):

@@ -18,7 +18,9 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters, ImageParameters
 from lymphocytosis.pretext.task import build_task
 
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+)
 IMAGE = ImageParameters(
     source_size=224, crop=112, size=64,
     unreadable="leave_out", other_size="convert", other_mode="convert",

@@ -5,7 +5,9 @@ from lymphocytosis.encoders.checks import check_encoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
 
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+)
 
 
 def changed(**changes):

@@ -9,7 +9,9 @@ from lymphocytosis.parameters import EncoderParameters
 
 
 def parameters(name="test_efficientnet", chosen="random"):
-    return EncoderParameters(name=name, weights=chosen, small_dim=8)
+    return EncoderParameters(
+        name=name, weights=chosen, small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+    )
 
 
 class TestFeatureMap:

@@ -1,12 +1,79 @@
 import numpy as np
+import pytest
 import torch
 
-from lymphocytosis.encoders.pooled import build_pooled_encoder, random_projection
+from lymphocytosis.encoders.pooled import build_pooled_encoder, enlarge, random_projection
+from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
 
 
-def parameters(name="test_efficientnet", weights="random", small_dim=8):
-    return EncoderParameters(name=name, weights=weights, small_dim=small_dim)
+def parameters(name="test_efficientnet", pool="mean", layers=1, zooms=(1.0,)):
+    return EncoderParameters(
+        name=name, weights="random", small_dim=8, pool=pool, layers=layers, zooms=zooms
+    )
+
+
+def embedded(images, **given):
+    pooled = build_pooled_encoder(parameters(**given), images.shape[2], 0).eval()
+    with torch.inference_mode():
+        large, small = pooled.embed(images)
+    assert large.shape == (len(images), pooled.dim)
+    assert small.shape == (len(images), 8)
+    return large
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+class TestPooling:
+    def test_a_token_and_a_mean_stand_side_by_side(self, images):
+        token, mean, both = (
+            embedded(images, name="test_vit", pool=pool) for pool in ("token", "mean", "both")
+        )
+        assert not torch.allclose(token, mean)
+        assert torch.equal(both, torch.cat([token, mean], dim=1))
+
+    def test_a_network_without_a_class_token_is_refused(self):
+        with pytest.raises(UserError, match=r"encoder\.pool 'token' .*it has no class token"):
+            build_pooled_encoder(parameters(pool="token"), 64, 0)
+
+    @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "test_resnet"])
+    def test_layers_begin_with_the_last(self, images, name):
+        one, two, three = (embedded(images, name=name, layers=n) for n in (1, 2, 3))
+        assert one.shape[1] < two.shape[1] < three.shape[1]
+        assert torch.equal(three[:, : two.shape[1]], two)
+        assert torch.equal(two[:, : one.shape[1]], one)
+        # Another layer, not the same one again.
+        assert not torch.equal(two[:, : one.shape[1]], two[:, one.shape[1] :])
+
+    def test_every_layer_has_a_token(self, images):
+        both = embedded(images, name="test_vit", layers=2, pool="both")
+        token = embedded(images, name="test_vit", layers=2, pool="token")
+        assert torch.equal(both.unflatten(1, (4, -1))[:, ::2].flatten(1), token)
+
+    def test_too_many_layers_are_refused(self):
+        with pytest.raises(UserError, match=r"encoder\.layers 8 can't be used"):
+            build_pooled_encoder(parameters(layers=8), 64, 0)
+
+
+class TestZooms:
+    def test_each_is_the_enlarged_middle(self, images):
+        middle = torch.nn.functional.interpolate(
+            images[:, :, 16:48, 16:48], size=64, mode="bilinear", align_corners=False
+        )
+        expected = torch.cat([embedded(images), embedded(middle)], dim=1)
+        torch.testing.assert_close(embedded(images, zooms=(1.0, 0.5)), expected)
+
+    @pytest.mark.parametrize("share", [0.25, 0.613, 0.9, 0.995])
+    def test_the_middle_of_a_mirrored_picture_is_the_mirrored_middle(self, images, share):
+        for axis in (2, 3):
+            mirrored = enlarge(images.flip(axis), share).flip(axis)
+            torch.testing.assert_close(mirrored, enlarge(images, share))
+
+    def test_the_whole_picture_stays_as_it_is(self, images):
+        assert enlarge(images, 1.0) is images
 
 
 def test_with_random_weights_pictures_stay_as_they_are():

@@ -19,7 +19,9 @@ def test_files_of_the_same_name_are_distinguished(tmp_path):
     digests = []
     for content in (b"first", b"other"):
         path.write_bytes(content)
-        encoder = EncoderParameters(name="resnet18", weights=str(path), small_dim=8)
+        encoder = EncoderParameters(
+            name="resnet18", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+        )
         digests.append(fingerprint(encoder))
     assert len(set(digests)) == 2
     assert fingerprint(encoder.model_copy(update={"weights": "random"})) == ""
@@ -36,7 +38,11 @@ class TestAFileOfWeights:
         path = tmp_path / "weights.pth"
         torch.save(model.state_dict(), path, _use_new_zipfile_serialization=as_archive)
         state = initial_state(
-            EncoderParameters(name="resnet18", weights=str(path), small_dim=8), model, 64
+            EncoderParameters(
+                name="resnet18", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+            ),
+            model,
+            64,
         )
         assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
@@ -48,7 +54,9 @@ class TestAFileOfWeights:
 
         path = tmp_path / "weights.pth"
         torch.save({"weight": Evil()}, path, _use_new_zipfile_serialization=as_archive)
-        encoder = EncoderParameters(name="resnet18", weights=str(path), small_dim=8)
+        encoder = EncoderParameters(
+            name="resnet18", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+        )
         with pytest.raises(UserError, match=r"encoder\.weights: .* can't be loaded as a model"):
             initial_state(encoder, model, 64)
         assert not (tmp_path / "owned").exists()
@@ -59,7 +67,9 @@ def small_model():
 
 
 def read(path, model):
-    encoder = EncoderParameters(name="test_resnet", weights=str(path), small_dim=8)
+    encoder = EncoderParameters(
+        name="test_resnet", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+    )
     return initial_state(encoder, model, 64)
 
 
@@ -127,7 +137,9 @@ class TestFormsOfAFile:
 
 
 class TestTimmsHub:
-    ENCODER = EncoderParameters(name="resnet18", weights="timm", small_dim=8)
+    ENCODER = EncoderParameters(
+        name="resnet18", weights="timm", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+    )
 
     def test_without_internet_it_is_asked_once(self, monkeypatch, tmp_path):
         asked = []
@@ -166,6 +178,8 @@ class TestTimmsHub:
 
         monkeypatch.setattr(weights, "_check_hub", lambda name: None)
         monkeypatch.setattr(timm, "create_model", from_file)
-        encoder = EncoderParameters(name="test_vit", weights="timm", small_dim=8)
+        encoder = EncoderParameters(
+            name="test_vit", weights="timm", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+        )
         built = build_encoder(encoder, 64)
         assert built(torch.zeros(1, 3, 64, 64)).shape == (1, 64, 4, 4)

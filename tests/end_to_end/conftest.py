@@ -8,7 +8,9 @@ from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters
 
 SIZE = 40
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+)
 
 
 @pytest.fixture(scope="session")

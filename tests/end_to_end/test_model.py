@@ -100,7 +100,9 @@ class TestNormalisation:
     def pretrained(self, tmp_path, mil):
         torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "weights.pth")
         path = str(tmp_path / "weights.pth")
-        parameters = EncoderParameters(name="test_efficientnet", weights=path, small_dim=8)
+        parameters = EncoderParameters(
+            name="test_efficientnet", weights=path, small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+        )
         return build_picture_classifier(parameters, mil(), 40, 8, 0).eval()
 
     def test_a_pretrained_encoder_sees_pictures_by_its_own_mean_and_std(self, pretrained, batch):

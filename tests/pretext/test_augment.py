@@ -7,7 +7,14 @@ from scipy.ndimage import gaussian_filter
 from torchvision.transforms.v2 import functional
 
 from lymphocytosis.parameters import JitterParameters
-from lymphocytosis.pretext.augment import blur, flip_and_turn, jitter, recolour, restain
+from lymphocytosis.pretext.augment import (
+    blur,
+    flip_and_turn,
+    hide_surroundings,
+    jitter,
+    recolour,
+    restain,
+)
 
 
 def dihedral(picture):
@@ -80,7 +87,7 @@ class TestJitter:
     @pytest.mark.parametrize("name", list(JitterParameters.model_fields))
     def test_each_strength_changes_each_picture_by_a_draw_of_its_own(self, images, name):
         alike = images[:1].expand(6, -1, -1, -1)
-        strength = {name: 1.0 if name == "blur" else 0.1}
+        strength = {name: 1.0 if name in ("blur", "background") else 0.1}
         changed = self.jittered(alike, **strength)
         assert changed.shape == images.shape
         assert changed.min() >= 0
@@ -148,3 +155,28 @@ def test_a_gpu_flips_and_turns_by_the_same_draws():
         for device in ("cpu", "cuda")
     )
     assert torch.equal(on_cpu, on_gpu)
+
+
+class TestSurroundings:
+    def test_only_what_is_outside_the_disc_is_replaced(self):
+        images = torch.rand(2, 3, 40, 40)
+        radius = torch.tensor([0.2, 0.4])[:, None, None, None]
+        colour = torch.tensor([[0.1, 0.5, 0.9], [1.0, 0.0, 0.5]])[:, :, None, None]
+        hidden = hide_surroundings(images, radius, colour)
+        for i, r in enumerate((0.2, 0.4)):
+            for row, column in np.ndindex(40, 40):
+                distance = np.hypot(row - 19.5, column - 19.5) / 40
+                pixel = hidden[i, :, row, column]
+                if distance < r - 0.03:
+                    assert torch.equal(pixel, images[i, :, row, column])
+                if distance > r + 0.03:
+                    torch.testing.assert_close(pixel, colour[i].flatten())
+
+    def test_about_the_share_asked_for_is_changed(self):
+        strengths = dict.fromkeys(JitterParameters.model_fields, 0.0) | {"background": 0.3}
+        images = torch.rand(400, 3, 16, 16)
+        generator = torch.Generator().manual_seed(0)
+        changed = jitter(images, JitterParameters(**strengths), generator)
+        corner = (changed - images)[:, :, 0, 0].abs().amax(dim=1) > 0.01
+        assert 0.2 < corner.float().mean() < 0.4
+        torch.testing.assert_close(changed[:, :, 8, 8], images[:, :, 8, 8], rtol=0, atol=1e-3)

@@ -12,7 +12,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint
 
 
 def parameters(name="test_efficientnet", weights="random", small_dim=8):
-    return EncoderParameters(name=name, weights=weights, small_dim=small_dim)
+    return EncoderParameters(
+        name=name, weights=weights, small_dim=small_dim, pool="mean", layers=1, zooms=(1.0,)
+    )
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ class TestPalette:
 
 
 def test_same_seed_same_model(images, pretext_parameters):
-    encoder = EncoderParameters(name="not_used", weights="random", small_dim=5)
+    encoder = EncoderParameters(
+        name="not_used", weights="random", small_dim=5, pool="mean", layers=1, zooms=(1.0,)
+    )
     pretext = pretext_parameters(name="igpt")
     first, again, other = (
         build(TaskInputs(encoder, pretext, images, np.arange(8), seed)).kept.state_dict()

@@ -10,7 +10,9 @@ from lymphocytosis.pretext.task import build_task
 from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
 
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+)
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
 )
@@ -69,12 +71,88 @@ def vicreg(first, second, invariance, variance, covariance):
     return invariance * apart + variance * hinge + covariance * (spread(first) + spread(second))
 
 
+def epps_pulley(projected, directions):
+    """LeJEPA's test that projections are standard normal in each direction, at 17 frequencies."""
+    t = torch.linspace(0, 3, 17, dtype=torch.double)
+    target = torch.exp(-(t**2) / 2)
+    of_directions = []
+    for direction in directions.T:
+        angles = (projected @ direction)[:, None] * t
+        gap = (angles.cos().mean(dim=0) - target) ** 2 + angles.sin().mean(dim=0) ** 2
+        # Over negative frequencies, too, where the integrand is the same.
+        of_directions.append(2 * torch.trapezoid(gap * target, t) * len(projected))
+    return torch.stack(of_directions).mean()
+
+
+def cross_entropy(teacher, student, centre, temperatures):
+    """DINO's equation 3 over views that differ."""
+    terms = [
+        -(((t - centre) / temperatures[0]).softmax(1) * (s / temperatures[1]).log_softmax(1))
+        .sum(1).mean()
+        for i, t in enumerate(teacher) for j, s in enumerate(student) if i != j
+    ]  # fmt: skip
+    return sum(terms) / len(terms)
+
+
+def still(pretext_parameters):
+    return dict.fromkeys(pretext_parameters().jitter.model_dump(), 0)
+
+
+@pytest.mark.usefixtures("lightly")
+class TestLejepa:
+    def test_the_loss_is_the_papers(self, pretext_parameters, images):
+        pretext = pretext_parameters(name="lejepa", jitter=still(pretext_parameters))
+        task = build_task(ENCODER, pretext, images, np.arange(9), 0)
+        views = list(torch.rand(3, 5, 3, 64, 64))
+        module = task.module.train()
+        torch.manual_seed(4)
+        loss = task.loss(module, views, torch.Generator())
+        projected = torch.stack([module(view) for view in views]).double()
+        torch.manual_seed(4)
+        directions = torch.randn(8, 64)
+        directions = (directions / directions.norm(dim=0)).double()
+        apart = ((projected - projected[:2].mean(dim=0)) ** 2).mean()
+        spread = torch.stack([epps_pulley(view, directions) for view in projected]).mean()
+        expected = 0.05 * spread + 0.95 * apart
+        torch.testing.assert_close(loss.double(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("lightly")
+class TestDino:
+    def test_the_loss_is_the_papers_and_the_teacher_follows(self, pretext_parameters, images):
+        pretext = pretext_parameters(name="dino", jitter=still(pretext_parameters))
+        task = build_task(ENCODER, pretext, images, np.arange(9), 0)
+        module = task.module.train()
+        weight = "head.last_layer.weight_v"
+        with torch.no_grad():
+            module.student.get_parameter(weight).add_(1)
+        teacher = module.teacher.get_parameter(weight).clone()
+        views = list(torch.rand(2, 5, 3, 64, 64))
+        loss = task.loss(module, views, torch.Generator())
+        followed = 0.9 * teacher + 0.1 * module.student.get_parameter(weight)
+        torch.testing.assert_close(module.teacher.get_parameter(weight), followed)
+        # The centre was zero; it moves after the loss.
+        said = [[part(view) for view in views] for part in (module.teacher, module.student)]
+        expected = cross_entropy(*said, torch.zeros(16), (0.04, 0.1))
+        torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
+        centre = 0.1 * torch.cat(said[0]).mean(dim=0)
+        torch.testing.assert_close(module.criterion.center.flatten(), centre, rtol=1e-3, atol=1e-4)
+        loss.backward()
+        assert all(weight.grad is None for weight in module.teacher.parameters())
+
+    def test_the_teacher_is_kept(self, run):
+        trained = run("dino", epochs=1)
+        assert set(trained.state) == set(build_pooled_encoder(ENCODER, 64, 0).state_dict())
+        kept = trained.training["module"]
+        for name, value in trained.state.items():
+            assert torch.equal(value, kept[f"teacher.pooled.{name}"])
+
+
 @pytest.mark.usefixtures("lightly")
 class TestJointEmbedding:
     @pytest.mark.parametrize("name", ["simclr", "vicreg"])
     def test_the_loss_is_the_papers(self, pretext_parameters, images, name):
-        still = dict.fromkeys(pretext_parameters().jitter.model_dump(), 0)
-        pretext = pretext_parameters(name=name, jitter=still)
+        pretext = pretext_parameters(name=name, jitter=still(pretext_parameters))
         task = build_task(ENCODER, pretext, images, np.arange(9), 0)
         views = list(torch.rand(2, 5, 3, 64, 64))
         module = task.module.train()
@@ -85,7 +163,7 @@ class TestJointEmbedding:
         )
         torch.testing.assert_close(loss.double(), expected.double(), rtol=1e-3, atol=1e-3)
 
-    @pytest.mark.parametrize("name", ["simclr", "vicreg"])
+    @pytest.mark.parametrize("name", ["simclr", "vicreg", "lejepa"])
     def test_the_loss_falls(self, run, name):
         losses = run(name, epochs=10, learning_rate=0.01, batch_size=8).history["loss"]
         assert losses.iloc[-1] < 0.9 * losses.iloc[0]
@@ -134,7 +212,7 @@ class TestIgpt:
             assert all(colour in palette for colour in colours)
 
 
-@pytest.mark.parametrize("name", ["simclr", "vicreg", "igpt"])
+@pytest.mark.parametrize("name", ["simclr", "vicreg", "dino", "lejepa", "igpt"])
 class TestSameSeed:
     def test_same_seed_same_bits(self, run, request, name):
         if name != "igpt":

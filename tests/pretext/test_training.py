@@ -9,10 +9,12 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 from lymphocytosis.pretext.augment import flip_and_turn
 from lymphocytosis.pretext.task import build_task
-from lymphocytosis.pretext.training import pretrain
+from lymphocytosis.pretext.training import _batches, pretrain
 from lymphocytosis.progress import Progress
 
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+)
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
 )
@@ -32,12 +34,13 @@ def images():
 def run(pretext_parameters):
     """A function that trains the autoencoder."""
 
-    def train(images, seed=0, rows=None, progress=NOTHING, **changes):
+    def train(images, seed=0, rows=None, progress=NOTHING, earlier=None, **changes):
         rows = np.arange(len(images)) if rows is None else rows
         pretext = pretext_parameters(**changes)
         task = build_task(ENCODER, pretext, images, rows, seed)
+        progress = progress or Progress(None)
         return pretrain(
-            task, images, rows, SHOWN, pretext, COMPUTE, seed, progress or Progress(None)
+            task, images, rows, SHOWN, pretext, COMPUTE, seed, progress, earlier=earlier
         )
 
     return train
@@ -129,6 +132,62 @@ def test_a_loss_that_is_no_number_stops_the_run(run, images, monkeypatch):
     )
     with pytest.raises(UserError, match=r"loss of epoch 1, batch 1 is nan.*pretext\.learning_rate"):
         run(images)
+
+
+class TestLongerTraining:
+    @pytest.mark.parametrize("keep", ["last", "best"])
+    def test_it_goes_on_from_a_shorter_one_to_the_same_bits(self, run, images, keep):
+        changes = {"batch_size": 3, "early_epoch": 2, "keep": keep}
+        shorter = run(images, epochs=3, **changes)
+        at_once = run(images, epochs=5, **changes)
+        longer = run(images, epochs=5, earlier=shorter.training, **changes)
+        assert longer.history.equals(at_once.history)
+        assert list(longer.shown) == ["original", "epoch 2", "epoch 5"]
+        assert all(np.array_equal(longer.shown[k], v) for k, v in at_once.shown.items())
+        assert all(torch.equal(longer.state[k], v) for k, v in at_once.state.items())
+
+
+class TestBatches:
+    @pytest.mark.parametrize("patients", [1, 2, 3])
+    @pytest.mark.parametrize("sizes", [(7, 5, 9, 30, 4), (1, 5, 9, 30, 2), (1,) * 7, (4, 1)])
+    def test_hold_cells_of_so_many_patients_each_once(self, pretext_parameters, patients, sizes):
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        pretext = pretext_parameters(batch_size=8, patients_per_batch=patients)
+        generator = torch.Generator().manual_seed(0)
+        batches = _batches(len(owner), owner, pretext, generator)
+        assert sorted(np.concatenate(batches)) == list(range(len(owner)))
+        assert all(len(batch) > 1 for batch in batches)
+        # More where a patient has a single cell, which joins others.
+        if min(sizes) > 1:
+            assert all(len(np.unique(owner[batch])) <= patients for batch in batches)
+        again = _batches(len(owner), owner, pretext, generator)
+        assert [b.tolist() for b in again] != [b.tolist() for b in batches]
+
+    def test_the_paper_mixes_patients(self, pretext_parameters):
+        pretext = pretext_parameters(batch_size=8)
+        batches = _batches(21, None, pretext, torch.Generator().manual_seed(0))
+        order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
+        assert np.concatenate(batches).tolist() == order.tolist()
+        assert [len(batch) for batch in batches] == [8, 8, 5]
+
+
+class TestWhatIsTrained:
+    def test_the_first_layers_stay_as_they_are(self, run, images):
+        initial = build_autoencoder(ENCODER, 64, 0).state_dict()
+        trained = run(images, fixed_share=0.5).state
+        names = [n for n in initial if n.startswith("encoder.") and "running" not in n]
+        moved = [not torch.equal(trained[n], initial[n]) for n in names if "num_" not in n]
+        first = moved.index(True)
+        assert 0 < first < len(moved) - 1
+        assert not torch.equal(trained["narrow.weight"], initial["narrow.weight"])
+
+    def test_batch_norms_keep_their_statistics(self, run, images):
+        initial = build_autoencoder(ENCODER, 64, 0).state_dict()
+        trained = run(images, batch_norm="fixed").state
+        names = [n for n in initial if "running_mean" in n]
+        same = {n: torch.equal(trained[n], initial[n]) for n in names}
+        assert all(same[n] for n in names if n.startswith("encoder."))
+        assert not any(same[n] for n in names if n.startswith("decoder."))
 
 
 class TestAfterAKill:

@@ -28,7 +28,14 @@ def autoencoder(pretext_parameters, image_parameters):
     """A function that packs an encoder; nothing here builds it."""
 
     def build(seed=0):
-        encoder = EncoderParameters(name="test_efficientnet", weights="random", small_dim=3)
+        encoder = EncoderParameters(
+            name="test_efficientnet",
+            weights="random",
+            small_dim=3,
+            pool="mean",
+            layers=1,
+            zooms=(1.0,),
+        )
         state = {"weight": torch.full((2,), float(seed))}
         return pack(AutoEncoder, state, encoder, image_parameters(), pretext_parameters(), seed)
 

@@ -31,7 +31,9 @@ from tests.mil.conftest import mil  # noqa: F401
 
 VIEWS = ["original", "horizontal", "vertical"]
 FABRIC = Fabric(accelerator="cpu", devices=1)
-ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=6)
+ENCODER = EncoderParameters(
+    name="test_efficientnet", weights="random", small_dim=6, pool="mean", layers=1, zooms=(1.0,)
+)
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
 )

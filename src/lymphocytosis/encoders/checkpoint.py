@@ -15,11 +15,15 @@ from lymphocytosis.encoders.pooled import PooledEncoder
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.model_files import MISFITS, fill
 from lymphocytosis.parameters import (
+    JOINT_EMBEDDING,
     EncoderParameters,
     IgptParameters,
     ImageParameters,
     PretextParameters,
 )
+
+# Of models that were packed before these keys existed.
+_UNTOLD = {"pool": "mean", "layers": 1, "zooms": (1.0,)}
 
 Embedder = AutoEncoder | PooledEncoder | IGPT
 
@@ -31,9 +35,11 @@ KINDS: dict[type[nn.Module], str] = {
 
 # The blocks of `pretext` that belong to certain tasks only.
 _OWN_BLOCKS = {
-    "jitter": ("simclr", "vicreg"),
+    "jitter": JOINT_EMBEDDING,
     "simclr": ("simclr",),
     "vicreg": ("vicreg",),
+    "dino": ("dino",),
+    "lejepa": ("lejepa",),
     "igpt": ("igpt",),
 }
 
@@ -127,7 +133,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
     """
     kind, image = _kind_of(checkpoint), image_of(checkpoint)
     try:
-        encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
+        encoder = EncoderParameters.model_validate(_UNTOLD | checkpoint["parameters"]["encoder"])
         model: Embedder
         if kind == "igpt":
             igpt = IgptParameters.model_validate(checkpoint["parameters"]["pretext"]["igpt"])
@@ -137,7 +143,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
         elif kind == "autoencoder":
             model = AutoEncoder(Encoder(encoder.name, image.size), encoder.small_dim, image.size)
         else:
-            model = PooledEncoder(Encoder(encoder.name, image.size), encoder.small_dim)
+            model = PooledEncoder(Encoder(encoder.name, image.size), encoder, image.size)
         fill(model, checkpoint["state_dict"], assign=kind == "igpt")
     except MISFITS as error:
         raise _misfit(error) from error
@@ -200,7 +206,7 @@ def origin(checkpoint: dict[str, Any]) -> Origin:
     """
     _kind_of(checkpoint)
     try:
-        encoder = EncoderParameters.model_validate(checkpoint["parameters"]["encoder"])
+        encoder = EncoderParameters.model_validate(_UNTOLD | checkpoint["parameters"]["encoder"])
         pretext = checkpoint["parameters"]["pretext"]
         # Not validated as a whole: `pack` leaves out the blocks of other tasks.
         if not isinstance(pretext["name"], str) or pretext["images"] not in ("all", "train"):

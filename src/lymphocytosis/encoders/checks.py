@@ -1,6 +1,7 @@
 """Checks before any work that the encoder can be used."""
 
 from lymphocytosis.encoders.names import check_name, family_of
+from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
 
 
@@ -26,3 +27,43 @@ def check_encoder(parameters: EncoderParameters, image_size: int) -> None:
     with torch.device("meta"):  # shapes without values
         encoder = Encoder(parameters.name, image_size)
     initial_state(parameters, encoder.model, image_size)
+
+
+def check_pooling(parameters: EncoderParameters, image_size: int) -> None:
+    """Refuse pooling that the encoder can't give.
+
+    Args:
+        parameters: the block `encoder` of the parameters.
+        image_size: side of the pictures in pixels.
+
+    Raises:
+        UserError: it has no class token, or fewer layers.
+    """
+    if (parameters.pool, parameters.layers) == ("mean", 1):
+        return
+    import torch
+
+    from lymphocytosis.encoders.encoder import Encoder
+    from lymphocytosis.encoders.pooled import PooledEncoder
+
+    with torch.device("meta"):
+        PooledEncoder(Encoder(parameters.name, image_size), parameters, image_size)
+
+
+def check_plain(parameters: EncoderParameters, who: str) -> None:
+    """Refuse pooling, layers or zooms where they would have no effect.
+
+    Args:
+        parameters: the block `encoder` of the parameters.
+        who: does not use them, for the message.
+
+    Raises:
+        UserError: one of them differs from what is used.
+    """
+    given = (parameters.pool, parameters.layers, parameters.zooms)
+    if given != ("mean", 1, (1.0,)):
+        raise UserError(
+            f"{who} uses the mean of the last layer, of the whole picture. Set encoder.pool to "
+            f"mean, encoder.layers to 1 and encoder.zooms to [1.0]; they are {given[0]}, "
+            f"{given[1]} and {list(given[2])}."
+        )

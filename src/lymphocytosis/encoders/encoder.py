@@ -59,7 +59,43 @@ class Encoder(nn.Module):
         Returns:
             (B, dim, h, w) float.
         """
-        features: Tensor = self.model.forward_features(images)
+        return self._as_map(self.model.forward_features(images))
+
+    def layers(self, images: Tensor, count: int, token: bool) -> list[tuple[Tensor, Tensor | None]]:
+        """Compute the feature maps of the last layers, the last one first.
+
+        The layers before the last are those that timm's `forward_intermediates` gives.
+
+        Args:
+            images: (B, 3, H, W) float, as the model expects it.
+            count: how many.
+            token: whether to give the class tokens, too.
+
+        Returns:
+            For each layer (B, d, h, w) float and its class token (B, d), or None.
+
+        Raises:
+            ValueError: the model has no class token, or fewer layers.
+        """
+        if token and getattr(self.model, "cls_token", None) is None:
+            raise ValueError("it has no class token")
+        if count == 1:
+            last, earlier = self.model.forward_features(images), []
+        else:
+            if not hasattr(self.model, "forward_intermediates"):
+                raise ValueError("timm gives only its last layer")
+            options = {"return_prefix_tokens": True} if token else {}
+            last, earlier = self.model.forward_intermediates(
+                images, indices=count, norm=True, **options
+            )
+        found = [(self._as_map(last), last[:, 0] if token else None)]
+        maps = [(m[0], m[1][:, 0]) if token else (m, None) for m in reversed(earlier)]
+        # Most families give their last layer twice; EfficientNets add a convolution after it.
+        if maps and maps[0][0].shape == found[0][0].shape:
+            del maps[0]
+        return found + maps[: count - 1]
+
+    def _as_map(self, features: Tensor) -> Tensor:
         if not isinstance(features, Tensor):
             raise ValueError("it gives several sets of features instead of one feature map")
         if features.ndim == 3:  # tokens (B, n, dim), prefix tokens first

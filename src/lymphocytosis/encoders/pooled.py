@@ -1,36 +1,61 @@
-"""An encoder with pooling and a linear layer, for `frozen`, `simclr` and `vicreg`."""
+"""An encoder with pooling and a linear layer, for `frozen` and joint-embedding tasks."""
 
 import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.encoder import Encoder, build_encoder
+from lymphocytosis.errors import UserError, brief
 from lymphocytosis.parameters import EncoderParameters
 
 
 class PooledEncoder(nn.Module):
-    """Normalise pictures as the encoder expects, pool its feature map, then apply a linear layer.
+    """Normalise pictures as the encoder expects, pool its features, then apply a linear layer.
 
     Mean and standard deviation are buffers, so that the state dict contains them and embedding uses
     the same ones as pretraining.
+
+    Attributes:
+        dim: width of the large embedding.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: Encoder, small_dim: int) -> None:
+    def __init__(self, encoder: Encoder, parameters: EncoderParameters, image_size: int) -> None:
         """Put the parts together; without other `mean` and `std`, pictures are not normalised.
 
         Args:
             encoder: gives (B, encoder.dim, h, w).
-            small_dim: width of the small embedding.
+            parameters: the block `encoder` of the parameters; its `pool`, `layers`, `zooms` and
+                `small_dim` are used.
+            image_size: side of the pictures in pixels.
+
+        Raises:
+            UserError: the encoder has no class token, or fewer layers.
         """
         super().__init__()
         self.encoder = encoder
+        self.pool, self.layers, self.zooms = parameters.pool, parameters.layers, parameters.zooms
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
-        self.narrow = nn.Linear(encoder.dim, small_dim)
+        self.dim = encoder.dim
+        if (self.pool, self.layers) != ("mean", 1):
+            try:
+                with torch.inference_mode():
+                    blank = torch.zeros(1, 3, image_size, image_size)
+                    self.dim = self.eval()._pool(blank).shape[1]
+            except Exception as error:  # timm's families raise many kinds
+                raise UserError(
+                    f"encoder.pool {self.pool!r} and encoder.layers {self.layers} can't be used "
+                    f"with encoder.name {parameters.name!r} ({brief(error)}). Choose others: "
+                    "pool mean and layers 1 always work."
+                ) from error
+            self.train()
+        self.dim *= len(self.zooms)
+        self.narrow = nn.Linear(self.dim, parameters.small_dim)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the large and the small embedding.
@@ -39,11 +64,37 @@ class PooledEncoder(nn.Module):
             images: (B, 3, H, W) float, in [0, 1].
 
         Returns:
-            f_large (B, encoder.dim), the feature map's spatial mean, and
-            f_small = W f_large + b (B, small_dim).
+            f_large (B, dim): of each zoom, of each layer, the feature map's spatial mean, or the
+            class token, or both, side by side; and f_small = W f_large + b (B, small_dim).
         """
-        large: Tensor = self.encoder((images - self.mean) / self.std).mean(dim=(2, 3))
+        images = (images - self.mean) / self.std
+        large = torch.cat([self._pool(enlarge(images, zoom)) for zoom in self.zooms], dim=1)
         return large, self.narrow(large)
+
+    def _pool(self, images: Tensor) -> Tensor:
+        parts = []
+        for features, token in self.encoder.layers(images, self.layers, self.pool != "mean"):
+            parts += [token] if token is not None else []
+            parts += [features.mean(dim=(2, 3))] if self.pool != "token" else []
+        return torch.cat(parts, dim=1)
+
+
+def enlarge(images: Tensor, share: float) -> Tensor:
+    """Enlarge the middle of pictures to their whole size.
+
+    Args:
+        images: (B, C, S, S) float.
+        share: of the side that is kept, above 0 and at most 1; 1 changes nothing.
+
+    Returns:
+        (B, C, S, S) float; the middle of a mirrored picture is the mirrored middle.
+    """
+    side = images.shape[2]
+    margin = round(side * (1 - share) / 2)
+    if not margin:
+        return images
+    middle = images[..., margin : side - margin, margin : side - margin]
+    return F.interpolate(middle, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def build_pooled_encoder(
@@ -63,10 +114,10 @@ def build_pooled_encoder(
         The encoder, in train mode.
 
     Raises:
-        UserError: no such model, or its weights are not available.
+        UserError: no such model, its weights are not available, or it can't be pooled as asked.
     """
     with drawing_from(seed):
-        pooled = PooledEncoder(build_encoder(parameters, image_size), parameters.small_dim)
+        pooled = PooledEncoder(build_encoder(parameters, image_size), parameters, image_size)
     if parameters.weights != "random":
         own = resolve_model_data_config(pooled.encoder.model)
         pooled.mean.copy_(torch.tensor(own["mean"])[:, None, None])

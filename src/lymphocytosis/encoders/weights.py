@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import sys
 from argparse import Namespace
 from hashlib import sha256
 from pathlib import Path
@@ -142,7 +143,8 @@ def fit(content: dict[str, Any], model: nn.Module, path: Path) -> State:
 
     Args:
         content: tensors by name, at the top level or under one of `WRAPPINGS`; all names may have a
-            prefix such as `module.` or `backbone.`, and there may be other tensors.
+            prefix such as `module.` or `backbone.`, and there may be other tensors. Names and
+            position grids of a family's first authors, such as DINOv2's, are changed to timm's.
         model: the model to find weights for; on any device.
         path: the file, for messages.
 
@@ -159,15 +161,16 @@ def fit(content: dict[str, Any], model: nn.Module, path: Path) -> State:
     wanted = model.state_dict()
     # Missing in files from before torch 0.4.1 or from other libraries.
     needed = [name for name in wanted if not name.endswith("num_batches_tracked")]
-    faults = {
-        prefix: [
-            n for n in needed if getattr(given.get(prefix + n), "shape", None) != wanted[n].shape
-        ]
-        for prefix in {"": 0}
-        | dict.fromkeys(
-            name.removesuffix(needed[0]) for name in given if name.endswith("." + needed[0])
-        )
-    }
+    found: dict[str, State] = {}
+    faults: dict[str, list[str]] = {}
+    for prefix in {"": 0} | dict.fromkeys(
+        name.removesuffix(needed[0]) for name in given if name.endswith("." + needed[0])
+    ):
+        own = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
+        for state in (own, _in_timms_form(own, model)):
+            misfits = [n for n in needed if getattr(state.get(n), "shape", None) != wanted[n].shape]
+            if prefix not in faults or len(misfits) < len(faults[prefix]):
+                found[prefix], faults[prefix] = state, misfits
     fitting = [prefix for prefix, names in faults.items() if not names]
     if not fitting:
         least = min(faults.values(), key=len)
@@ -180,7 +183,18 @@ def fit(content: dict[str, Any], model: nn.Module, path: Path) -> State:
             f"encoder.weights: {path} has several models that fit encoder.name, with prefixes "
             f"{', '.join(map(repr, fitting))}. Save the right one in a separate file."
         )
-    state = {name: given.get(fitting[0] + name, value) for name, value in wanted.items()}
+    state = {name: found[fitting[0]].get(name, value) for name, value in wanted.items()}
     if (odd := not_finite(given)) is not None:
         raise UserError(f"encoder.weights: {path}: {odd} has values that are not finite")
     return state
+
+
+def _in_timms_form(given: State, model: nn.Module) -> State:
+    """Let the model's family translate names, and fit positions to the size of the pictures."""
+    translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if translate is None:
+        return given
+    try:
+        return dict(translate(dict(given), model))
+    except Exception:  # what is no file of this family
+        return given

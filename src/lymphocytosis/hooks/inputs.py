@@ -19,7 +19,8 @@ from lymphocytosis.parameters import Parameters
 _SPARED = {
     "bundle": {
         "classifier_predictions", "evaluation", "evaluation_summary", "referral_evaluation",
-    }
+    },
+    "ssl_pretrain": {"earlier_training"},
 }  # fmt: skip
 
 
@@ -155,5 +156,6 @@ def check_encoder(pipeline: Pipeline, parameters: Parameters) -> None:
     if "pictures_classifiers" in pipeline.all_outputs():
         from lymphocytosis.end_to_end.model import check_trainable
 
+        checks.check_plain(parameters.encoder, "bag_images")
         checks.check_encoder(parameters.encoder, parameters.image.size)
         check_trainable(parameters.mil)

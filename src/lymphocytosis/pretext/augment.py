@@ -71,7 +71,30 @@ def jitter(images: Tensor, strengths: JitterParameters, generator: torch.Generat
     )
     images = restain(images, 1 + drawn(3, strengths.stain), drawn(3, strengths.stain))
     radius = ceil(3 * strengths.blur)
-    return blur(images, drawn(1, strengths.blur).abs(), radius).clamp(0, 1)
+    images = blur(images, drawn(1, strengths.blur).abs(), radius).clamp(0, 1)
+    if not strengths.background:
+        return images
+    uniform = torch.rand(len(images), 5, 1, 1, generator=generator).to(images)
+    hidden = hide_surroundings(images, 0.3 + 0.15 * uniform[:, :1], 0.6 + 0.4 * uniform[:, 1:4])
+    return torch.where(uniform[:, 4:] < strengths.background, hidden, images)
+
+
+def hide_surroundings(images: Tensor, radius: Tensor, colour: Tensor) -> Tensor:
+    """Replace what lies outside a disc about the centre, where the cell is, by one colour.
+
+    Args:
+        images: (B, 3, S, S) float.
+        radius: (B, 1, 1, 1), of the disc, as a share of the side; its edge is a twentieth wide.
+        colour: (B, 3, 1, 1).
+
+    Returns:
+        (B, 3, S, S) float.
+    """
+    side = images.shape[2]
+    along = (torch.arange(side, device=images.device) + 0.5) / side - 0.5
+    distance = (along[:, None] ** 2 + along**2).sqrt()  # (S, S)
+    shown = ((radius - distance) / 0.05 + 0.5).clamp(0, 1)
+    return torch.lerp(colour.expand_as(images), images, shown.expand_as(images))
 
 
 def move(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Checks before any work that a pretext task has what it needs."""
 
-from lymphocytosis.encoders.checks import check_encoder
-from lymphocytosis.parameters import EncoderParameters, PretextParameters
+from lymphocytosis.encoders.checks import check_encoder, check_plain, check_pooling
+from lymphocytosis.parameters import JOINT_EMBEDDING, EncoderParameters, PretextParameters
 
 
 def check_task(encoder: EncoderParameters, pretext: PretextParameters, image_size: int) -> None:
@@ -15,9 +15,12 @@ def check_task(encoder: EncoderParameters, pretext: PretextParameters, image_siz
     Raises:
         UserError: one of them is missing, or the encoder can't be used.
     """
+    if pretext.name in ("igpt", "autoencoder"):
+        check_plain(encoder, f"pretext.name {pretext.name!r}")
     if pretext.name != "igpt":
         check_encoder(encoder, image_size)
-    if pretext.name in ("simclr", "vicreg"):
+        check_pooling(encoder, image_size)
+    if pretext.name in JOINT_EMBEDDING:
         # Imported late: it needs torch, which would delay the message for a mistyped name.
         from lymphocytosis.pretext.joint_embedding import import_lightly
 

@@ -13,6 +13,6 @@ def build(given: TaskInputs) -> Task:
     encoder, seed = given.encoder, given.seed
     pooled = build_pooled_encoder(encoder, given.images.shape[1], seed)
     with torch.no_grad():
-        pooled.narrow.weight.copy_(random_projection(pooled.encoder.dim, encoder.small_dim, seed))
+        pooled.narrow.weight.copy_(random_projection(pooled.dim, encoder.small_dim, seed))
         pooled.narrow.bias.zero_()
     return Task(pooled, pooled, 1, loss=None, show=lambda *_: {})

@@ -1,4 +1,4 @@
-"""What simclr and vicreg share: they pull the embeddings of two views of a picture together.
+"""What joint-embedding tasks share: they pull the embeddings of views of a picture together.
 
 Their losses and projection heads are lightly's. The head takes the small embedding, which is thus
 trained too. The head itself is not kept: the embeddings have the form of the autoencoder's.
@@ -14,9 +14,14 @@ from torch import Tensor, nn
 from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.pooled import PooledEncoder, build_pooled_encoder
 from lymphocytosis.errors import UserError
-from lymphocytosis.parameters import SimclrParameters, VicregParameters
+from lymphocytosis.parameters import (
+    LejepaParameters,
+    PretextParameters,
+    SimclrParameters,
+    VicregParameters,
+)
 from lymphocytosis.pretext.augment import flip_and_turn, jitter
-from lymphocytosis.pretext.task import Task, TaskInputs
+from lymphocytosis.pretext.task import Show, Task, TaskInputs
 
 
 class JointEmbedding(nn.Module):
@@ -49,8 +54,9 @@ class JointEmbedding(nn.Module):
 def joint_embedding_task(
     given: TaskInputs,
     head_class: Callable[[int, int, int], nn.Module],
-    widths: SimclrParameters | VicregParameters,
-    criterion: Callable[[Tensor, Tensor], Tensor],
+    widths: SimclrParameters | VicregParameters | LejepaParameters,
+    criterion: Callable[..., Tensor],
+    views: int = 2,
 ) -> Task:
     """Build the task of a joint-embedding loss.
 
@@ -58,7 +64,8 @@ def joint_embedding_task(
         given: what every task is built from.
         head_class: the projection head; takes the widths of its input, hidden layer and output.
         widths: names the last two.
-        criterion: the loss of both views' projections, each (B, width).
+        criterion: the loss of the views' projections, each (B, width).
+        views: how many views of each picture a step takes.
 
     Returns:
         The task. It shows two views.
@@ -69,8 +76,21 @@ def joint_embedding_task(
         head = head_class(encoder.small_dim, widths.hidden_width, widths.output_width)
 
     def loss(model: nn.Module, views: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-        first, second = (model(jitter(view, pretext.jitter, generator)) for view in views)
-        return criterion(first, second)
+        return criterion(*(model(jitter(view, pretext.jitter, generator)) for view in views))
+
+    return Task(JointEmbedding(pooled, head), pooled, views, loss, show_views(pretext, seed))
+
+
+def show_views(pretext: PretextParameters, seed: int) -> Show:
+    """Build what shows two views of pictures.
+
+    Args:
+        pretext: the block `pretext` of the parameters.
+        seed: of the views.
+
+    Returns:
+        A task's `show`.
+    """
 
     def show(model: nn.Module, pictures: Tensor, epoch: str) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -82,7 +102,7 @@ def joint_embedding_task(
             drawn[title] = jitter(turned, pretext.jitter, generator)
         return drawn
 
-    return Task(JointEmbedding(pooled, head), pooled, 2, loss, show)
+    return show
 
 
 def import_lightly(task: str) -> tuple[ModuleType, ModuleType]:

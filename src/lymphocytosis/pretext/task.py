@@ -19,6 +19,7 @@ from lymphocytosis.encoders.checkpoint import Embedder
 from lymphocytosis.parameters import EncoderParameters, PretextParameters
 
 Loss = Callable[[nn.Module, Sequence[Tensor], torch.Generator], Tensor]
+Show = Callable[[nn.Module, Tensor, str], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Task:
     kept: Embedder
     views: int
     loss: Loss | None
-    show: Callable[[nn.Module, Tensor, str], dict[str, Tensor]]
+    show: Show
 
 
 class TaskInputs(NamedTuple):

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from lymphocytosis.compute import drawing_from, finite_losses, in_batches, start_fabric
 from lymphocytosis.display import numbered, working
+from lymphocytosis.encoders.encoder import Encoder
 from lymphocytosis.encoders.pictures import Images, Pictures, to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
@@ -36,11 +38,14 @@ class Pretraining:
         history: one row per epoch: epoch, loss (mean over batches).
         shown: (k, S, S, 3) uint8 pictures by title: originals, and what the task makes of them at
             the early and the last epoch.
+        training: all that a longer training needs to go on from here; empty if the task trains
+            nothing.
     """
 
     state: dict[str, Tensor]
     history: pd.DataFrame
     shown: dict[str, Images]
+    training: dict[str, Any]
 
 
 def pretrain(
@@ -52,6 +57,8 @@ def pretrain(
     compute: ComputeParameters,
     seed: int,
     progress: Progress,
+    owner: npt.NDArray[np.int64] | None = None,
+    earlier: dict[str, Any] | None = None,
 ) -> Pretraining:
     """Train on a pretext task; after a killed run, resume after its last finished epoch.
 
@@ -64,6 +71,9 @@ def pretrain(
         compute: the block `compute` of the parameters.
         seed: of the order of pictures and their augmentation.
         progress: where each epoch is saved: weights, optimiser state, random state.
+        owner: (m,) the number of each row's patient; for `pretext.patients_per_batch`.
+        earlier: the `training` of a shorter pretraining that was the same in all else; it goes on
+            from there, to the same bits as in one go.
 
     Returns:
         Weights, history and pictures to show; no epochs if the task trains nothing.
@@ -75,15 +85,17 @@ def pretrain(
     pictures = {"original": np.array(images[shown])}
     if task.loss is None:
         history = pd.DataFrame({"epoch": np.empty(0, np.int64), "loss": np.empty(0)})
-        return Pretraining(_copy_of_state(task.kept), history, pictures)
+        return Pretraining(_copy_of_state(task.kept), history, pictures, {})
     if task.views > 1 and len(rows) < 2:
         raise UserError(f"pretext.name {pretext.name!r} compares pictures, and there is only one.")
     fabric = start_fabric(compute)
-    kept = progress.values("epoch")
+    kept = progress.values("epoch") or earlier
     if kept:
         task.module.load_state_dict(kept["module"])
+    _fix_first(task.module, pretext.fixed_share)
+    trained = [weight for weight in task.module.parameters() if weight.requires_grad]
     # fused: the same update in one pass over the weights.
-    optimizer = torch.optim.Adam(task.module.parameters(), lr=pretext.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(trained, lr=pretext.learning_rate, fused=True)
     model, optimizer = fabric.setup(task.module, optimizer)
     store = Pictures(images, fabric.device)
     generator = torch.Generator().manual_seed(seed)
@@ -104,8 +116,7 @@ def pretrain(
     with working("pretraining", pretext.epochs * len(rows), "pictures", at_work) as work:
         work.resume(len(losses) * len(rows))
         for epoch in range(len(losses) + 1, pretext.epochs + 1):
-            order = rows[torch.randperm(len(rows), generator=generator).numpy()]
-            batches = in_batches(order, pretext.batch_size)
+            batches = [rows[batch] for batch in _batches(len(rows), owner, pretext, generator)]
             # One seed per epoch: encoders with random layers draw the same after a resume.
             with drawing_from(seed + 1_000_003 * epoch):
                 steps = _steps(
@@ -126,21 +137,17 @@ def pretrain(
             _check_weights(task.module, epoch)
             if pretext.keep == "best" and losses[-1] == min(losses):
                 best = _copy_of_state(task.kept)
-            if epoch in (min(pretext.early_epoch, pretext.epochs), pretext.epochs):
+            if epoch == pretext.early_epoch:
                 pictures |= _show(task, model, fabric, pictures["original"], epoch)
-            progress.save_values(
-                "epoch",
-                {
-                    "module": task.module.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "generator": generator.get_state(),
-                    "losses": losses,
-                    "best": best,
-                    "pictures": {
-                        title: torch.from_numpy(drawn) for title, drawn in pictures.items()
-                    },
-                },
-            )
+            kept = {
+                "module": task.module.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "losses": losses,
+                "best": best,
+                "pictures": {title: torch.from_numpy(drawn) for title, drawn in pictures.items()},
+            }
+            progress.save_values("epoch", kept)
     logger.info(
         "pretraining: %d epochs, the loss went from %.4g to %.4g",
         len(losses), losses[0], losses[-1],
@@ -148,8 +155,53 @@ def pretrain(
     return Pretraining(
         state=best or _copy_of_state(task.kept),
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),
-        shown=pictures,
+        shown=pictures | _show(task, model, fabric, pictures["original"], pretext.epochs),
+        training=kept or {},
     )
+
+
+def _fix_first(module: nn.Module, share: float) -> None:
+    """Exclude the first layers of the encoder from training, up to a share of its weights."""
+    for encoder in (part for part in module.modules() if isinstance(part, Encoder)):
+        weights = list(encoder.parameters())
+        most, fixed = share * sum(weight.numel() for weight in weights), 0
+        for weight in weights:
+            fixed += weight.numel()
+            if fixed <= most:
+                weight.requires_grad_(False)
+
+
+def _batches(
+    n: int,
+    owner: npt.NDArray[np.int64] | None,
+    pretext: PretextParameters,
+    generator: torch.Generator,
+) -> list[npt.NDArray[np.int64]]:
+    """Draw an epoch's batches of places 0 to n - 1, each once."""
+    order = torch.randperm(n, generator=generator).numpy()
+    if not pretext.patients_per_batch:
+        return in_batches(order, pretext.batch_size)
+    if owner is None:
+        raise ValueError("pretext.patients_per_batch needs to know whose the pictures are")
+    # Equal parts of each patient's cells, in random order; so many of them make a batch.
+    each = max(1, pretext.batch_size // pretext.patients_per_batch)
+    parts = []
+    for patient in np.unique(owner):
+        own = order[owner[order] == patient]
+        parts += np.array_split(own, -(-len(own) // each))
+    batches: list[npt.NDArray[np.int64]] = []
+    count = 0
+    for number in torch.randperm(len(parts), generator=generator).tolist():
+        # A batch of one picture has nothing to compare.
+        if batches and (count % pretext.patients_per_batch or len(batches[-1]) == 1):
+            batches[-1] = np.concatenate([batches[-1], parts[number]])
+        else:
+            batches.append(parts[number])
+            count = 0
+        count += 1
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
 
 
 def _steps(
@@ -165,6 +217,11 @@ def _steps(
 ) -> Iterator[Tensor]:
     """Take a training step for each batch of rows; yield its loss, on the device."""
     model.train()
+    if pretext.batch_norm == "fixed":
+        for encoder in (part for part in task.module.modules() if isinstance(part, Encoder)):
+            for layer in encoder.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
     for batch in batches:
         pixels = pictures.read(batch)
         views = [

@@ -193,8 +193,8 @@ def predict_by_classifiers(
                 out = patients.loc[patients["patient_id"].isin(held_out["patient_id"]), "person"]
                 others = patients[~patients["person"].isin(out)]
                 own_seed = evaluation.seed + 1000 * (int(held_out["repeat"].iloc[0]) - 1)
-                pretrained, _, _ = pretrain_encoder(
-                    cell_images, cells, others, encoder, pretext, compute, own_seed,
+                pretrained, *_ = pretrain_encoder(
+                    cell_images, cells, others, None, encoder, pretext, compute, own_seed,
                     within.part("pretrain"),
                 )  # fmt: skip
                 embedded = embed_cells(

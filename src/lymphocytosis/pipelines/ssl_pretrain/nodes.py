@@ -5,6 +5,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 
 from __future__ import annotations
 
+import logging
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +18,8 @@ from lymphocytosis.parameters import (
 from lymphocytosis.pipelines.late import Figure, np, npt, pd, store
 from lymphocytosis.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 SHOWN = 4  # pictures in the reconstruction figure
 
 
@@ -24,18 +27,21 @@ def pretrain_encoder(
     cell_images: store.CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
+    earlier_training: dict[str, Any] | None,
     encoder: EncoderParameters,
     pretext: PretextParameters,
     compute: ComputeParameters,
     seed: int,
     progress: Progress,
-) -> tuple[dict[str, Any], pd.DataFrame, dict[str, npt.NDArray[np.uint8]]]:
+) -> tuple[dict[str, Any], pd.DataFrame, dict[str, npt.NDArray[np.uint8]], dict[str, Any]]:
     """Train on the pretext task; the paper's is an autoencoder (sections 2.1.1 and 3.1).
 
     Args:
         cell_images: uint8 (n, S, S, 3).
         cells: tells which rows are whose.
         patients: tells who is a training patient.
+        earlier_training: the last returned value of a run before this one; if it trained for fewer
+            epochs, and all else is the same, this one goes on from there.
         encoder: the block `encoder` of the parameters.
         pretext: the block `pretext`.
         compute: the block `compute`.
@@ -43,8 +49,8 @@ def pretrain_encoder(
         progress: where each epoch is kept until the run ends well.
 
     Returns:
-        The packed state dict; the loss of each epoch; and (k, S, S, 3) pictures to show: the
-        originals, and what the task makes of them.
+        The packed state dict; the loss of each epoch; (k, S, S, 3) pictures to show: the originals,
+        and what the task makes of them; and what a longer training needs to go on from here.
     """
     from lymphocytosis.encoders.checkpoint import pack
     from lymphocytosis.encoders.weights import fingerprint
@@ -55,21 +61,30 @@ def pretrain_encoder(
     rows = rows_for_pretext(cells, patients, pretext.images)
     shown = rows_to_show(rows)
     task = build_task(encoder, pretext, cell_images, rows, seed)
-    progress.begin(
-        {
-            "the pictures": store.fingerprint(cell_images),
-            "which pictures are trained on": sha256(rows.tobytes()).hexdigest(),
-            "the parameters encoder": encoder,
-            "the parameters pretext": pretext,
-            "the file of weights": fingerprint(encoder),
-            # A smaller batch for embedding is no reason to pretrain anew.
-            "the parameters compute": (compute.accelerator, compute.precision),
-            "the parameter seed": seed,
-        }
+    fixed = {
+        "the pictures": store.fingerprint(cell_images),
+        "which pictures are trained on": sha256(rows.tobytes()).hexdigest(),
+        "the parameters encoder": encoder,
+        "the file of weights": fingerprint(encoder),
+        # A smaller batch for embedding is no reason to pretrain anew.
+        "the parameters compute": (compute.accelerator, compute.precision),
+        "the parameter seed": seed,
+    }
+    progress.begin({**fixed, "the parameters pretext": pretext})
+    as_before = sha256(repr((fixed, pretext.model_dump(exclude={"epochs"}))).encode()).hexdigest()
+    earlier = None
+    if earlier_training and earlier_training["of"] == as_before:
+        epochs = len(earlier_training["state"]["losses"])
+        if epochs < pretext.epochs:
+            logger.info("pretraining goes on from a finished training of %d epochs", epochs)
+            earlier = earlier_training["state"]
+    owner = pd.factorize(cells.set_index("row").loc[rows, "patient_id"])[0]
+    trained = pretrain(
+        task, cell_images, rows, shown, pretext, compute, seed, progress, owner, earlier
     )
-    trained = pretrain(task, cell_images, rows, shown, pretext, compute, seed, progress)
     packed = pack(type(task.kept), trained.state, encoder, cell_images.image, pretext, seed)
-    return packed, trained.history, trained.shown
+    training = {"of": as_before, "state": trained.training} if trained.training else {}
+    return packed, trained.history, trained.shown, training
 
 
 def rows_for_pretext(
@@ -111,8 +126,8 @@ def plot_reconstructions(
 ) -> Figure:
     """Draw originals above what the task makes of them (paper, figures 3 and 4).
 
-    That is: the autoencoder's reconstructions at two epochs, with their errors; the two views that
-    `simclr` and `vicreg` compare; the pictures as `igpt` quantises them, and at two epochs the
+    That is: the autoencoder's reconstructions at two epochs, with their errors; two views as
+    joint-embedding tasks compare them; the pictures as `igpt` quantises them, and at two epochs the
     likeliest colour of each pixel, given the true pixels before it; nothing for `frozen`.
 
     Args:
