@@ -243,11 +243,22 @@ class IgptParameters(_Block):
         return self
 
 
+# Each is a module of the room `pretext`.
+PretextTask = Literal[
+    "autoencoder",
+    "frozen",
+    "simclr",
+    "vicreg",
+    "dino",
+    "lejepa",
+    "igpt",
+]
+
+
 class PretextParameters(_Block):
     """The pretext task and its training (paper, sections 2.1.1 and 3.1)."""
 
-    # Each is a module of the room `pretext`.
-    name: Literal["autoencoder", "frozen", "simclr", "vicreg", "dino", "lejepa", "igpt"] = Field(
+    name: PretextTask = Field(
         description="The pretext task: reconstruction (the paper); none, the pretrained encoder as "
         "it is; four joint-embedding tasks; prediction of pixels."
     )
