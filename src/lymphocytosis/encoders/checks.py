@@ -29,27 +29,6 @@ def check_encoder(parameters: EncoderParameters, image_size: int) -> None:
     initial_state(parameters, encoder.model, image_size)
 
 
-def check_pooling(parameters: EncoderParameters, image_size: int) -> None:
-    """Refuse pooling that the encoder can't give.
-
-    Args:
-        parameters: the block `encoder` of the parameters.
-        image_size: side of the pictures in pixels.
-
-    Raises:
-        UserError: it has no class token, or fewer layers.
-    """
-    if (parameters.pool, parameters.layers) == ("mean", 1):
-        return
-    import torch
-
-    from lymphocytosis.encoders.encoder import Encoder
-    from lymphocytosis.encoders.pooled import PooledEncoder
-
-    with torch.device("meta"):
-        PooledEncoder(Encoder(parameters.name, image_size), parameters, image_size)
-
-
 def check_plain(parameters: EncoderParameters, who: str) -> None:
     """Refuse pooling, layers or zooms where they would have no effect.
 

@@ -1,6 +1,6 @@
 """Checks before any work that a pretext task has what it needs."""
 
-from lymphocytosis.encoders.checks import check_encoder, check_plain, check_pooling
+from lymphocytosis.encoders.checks import check_encoder, check_plain
 from lymphocytosis.parameters import JOINT_EMBEDDING, EncoderParameters, PretextParameters
 
 
@@ -19,7 +19,14 @@ def check_task(encoder: EncoderParameters, pretext: PretextParameters, image_siz
         check_plain(encoder, f"pretext.name {pretext.name!r}")
     if pretext.name != "igpt":
         check_encoder(encoder, image_size)
-        check_pooling(encoder, image_size)
+    if (encoder.pool, encoder.layers) != ("mean", 1):
+        import torch
+
+        from lymphocytosis.encoders.encoder import Encoder
+        from lymphocytosis.encoders.pooled import PooledEncoder
+
+        with torch.device("meta"):  # shapes without values
+            PooledEncoder(Encoder(encoder.name, image_size), encoder, image_size)
     if pretext.name in JOINT_EMBEDDING:
         # Imported late: it needs torch, which would delay the message for a mistyped name.
         from lymphocytosis.pretext.joint_embedding import import_lightly
