@@ -32,10 +32,14 @@ def test_the_page_of_the_method_shows_the_code_as_it_is():
     assert [row for row in rows if row[0] not in source_of(row[1:])] == []
 
 
-def test_the_page_of_the_encoder_shows_the_code_as_it_is():
-    page = (ROOT / "docs/encoder.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    source = source_of(["encoders/autoencoder.py"])
+@pytest.mark.parametrize(
+    ("page", "file"),
+    [("encoder", "encoders/autoencoder.py"), ("evaluation", "decision/curves.py")],
+)
+def test_blocks_of_code_are_the_code_as_it_is(page, file):
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    source = source_of([file])
     assert [line for line in code.splitlines() if line not in source] == []
 
 
