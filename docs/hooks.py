@@ -82,8 +82,25 @@ def on_page_content(html_text: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Name the theme's search for screen readers."""
-    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+    """Name the theme's search for screen readers; it needs nothing from the network."""
+    from mkdocs.utils import get_relative_url
+
+    return _without_network(output, get_relative_url("iframe-worker.js", page.url)).replace(
+        'role="dialog"', 'role="dialog" aria-label="Search"', 1
+    )
+
+
+def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
+    """Do the same with the page that says that there is none."""
+    return _without_network(output, "/iframe-worker.js")
+
+
+def _without_network(output: str, worker: str) -> str:
+    output = output.replace("https://unpkg.com/iframe-worker/shim", worker)
+    loaded = re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(https?:[^"]+)"', output)
+    if loaded:
+        raise ValueError(f"a page would load from the network: {', '.join(loaded)}")
+    return output
 
 
 def parameter_tables() -> str:
