@@ -58,6 +58,8 @@ def project(tmp_path_factory):
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        with (project / "told.txt").open("a") as told:
+            told.write(done.stdout + done.stderr)
     return project
 
 
@@ -83,6 +85,12 @@ def test_the_page_goes_from_the_demo_to_the_browser():
     names = [found.group(1) if found else "" for found in asked]
     assert names == ["", "bundle", "", "", "predict", ""]
     assert COMMANDS[-1].startswith("make serve")
+
+
+def test_no_library_warns_on_the_way(project):
+    told = (project / "told.txt").read_text()
+    assert told.count("Done in ") == 3
+    assert "Warning" not in told
 
 
 def test_the_answers_are_there(project):

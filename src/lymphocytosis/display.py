@@ -59,6 +59,11 @@ class Work:
         """Tell that preparations have ended, so that their time does not count for the rate."""
         self.begun = time.monotonic()
 
+    @property
+    def here(self) -> int:
+        """How many units this run did itself."""
+        return self.done - self._before
+
     def heading(self) -> str:
         """Say what is at work."""
         note = self._note(self.done)
@@ -74,11 +79,12 @@ class Work:
             One to three texts.
         """
         share = [f"{self.done / max(self.total, 1):.0%}"]
-        seconds, done = time.monotonic() - self.begun, self.done - self._before
-        if not done or seconds < _WARM:
+        seconds = time.monotonic() - self.begun
+        if not self.here or seconds < _WARM:
             return share
-        left = (self.total - self.done) * seconds / done
-        return [*share, _rate(done / seconds, unit), f"about {duration(left)} left"]
+        rate = self.here / seconds
+        left = (self.total - self.done) / rate
+        return [*share, _rate(rate, unit), f"about {duration(left)} left"]
 
 
 @contextmanager
@@ -109,7 +115,7 @@ def working(
     finally:
         _SCREEN.remove(work)
     if (seconds := time.monotonic() - begun) >= _SHORTEST:
-        logger.info("%s: %s %s in %s", title, f"{total:,}", unit, duration(seconds))
+        logger.info("%s: %s %s in %s", title, f"{work.here:,}", unit, duration(seconds))
 
 
 def followed(items: Iterable[Item], title: str, total: int, unit: str) -> Iterator[Item]:

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-import sys
+import shutil
 from pathlib import Path
-from unittest.mock import patch
 
 import click
 import numpy as np
@@ -13,7 +12,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -167,40 +165,56 @@ class TestSameTwice:
         assert first == second
 
 
-class TestNotebook:
-    PATH = PROJECT / "notebooks/results.ipynb"
+NOTEBOOKS = {
+    path.stem: json.loads(path.read_text())["cells"]
+    for path in (PROJECT / "notebooks").glob("*.ipynb")
+}
+EVERY_NOTEBOOK = pytest.mark.parametrize("name", sorted(NOTEBOOKS))
 
-    @pytest.fixture
-    def shell(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-        monkeypatch.setattr("sys.argv", ["ipython"])
-        monkeypatch.chdir(self.PATH.parent)
-        shell = InteractiveShell.instance()
-        with patch.dict(sys.modules):  # kedro.ipython imports the package anew
-            yield shell
-        InteractiveShell.clear_instance()
-        shell.restore_sys_module_state()
 
-    def test_it_shows_a_finished_run(self, finished, shell):
-        folder, catalog = finished
-        places = f"cohort_dir={folder / 'cohort'},workspace={folder / 'out'}"
-        cells = json.loads(self.PATH.read_text())["cells"]
-        for cell in (cell for cell in cells if cell["cell_type"] == "code"):
-            source = "".join(cell["source"])
-            source = source.replace("--env=demo", f"--env=demo --params={places}")
-            shell.run_cell(source).raise_error()
-        shown = shell.user_ns
-        results = catalog.load("results").set_index("method")
-        pd.testing.assert_frame_equal(shown["results"], results)
-        tested = set(catalog.load("large_predictions")["patient_id"])
-        assert set(shown["overview"].index) == set(shown["order"]) == tested
-        drawn = [axes for axes in shown["grid"].flat if axes.images]
-        counts = catalog.load("patients").set_index("patient_id")["cell_count"]
-        assert len(drawn) == counts[shown["shown"]].sum()
+@pytest.fixture(scope="module")
+def twice(finished, tmp_path_factory):
+    """A copy of the finished run's workspace, with a second run that decides otherwise."""
+    folder = tmp_path_factory.mktemp("twice")
+    shutil.copytree(finished[0] / "out", folder / "out")
+    run(folder, ["ensemble"], ensemble={"sa_variant": "as_printed"})
+    return folder / "out"
 
-    def test_nothing_that_it_showed_is_kept(self):
-        cells = json.loads(self.PATH.read_text())["cells"]
-        assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+
+@pytest.fixture(scope="module")
+def executed(twice):
+    """A function that executes a notebook, and returns its names and figures."""
+    from matplotlib import pyplot as plt
+
+    def execute(name):
+        names, figures = {}, []
+        with plt.rc_context({"backend": "agg"}):
+            for cell in (cell for cell in NOTEBOOKS[name] if cell["cell_type"] == "code"):
+                source = "".join(cell["source"]).replace('"data/demo"', repr(str(twice)))
+                exec(compile(source, name, "exec"), names)  # noqa: S102
+                figures += map(plt.figure, plt.get_fignums())
+            plt.close("all")
+        return names, figures
+
+    return execute
+
+
+class TestNotebooks:
+    @EVERY_NOTEBOOK
+    def test_it_opens_any_workspace_and_draws_it(self, executed, name):
+        asked = [
+            line for cell in NOTEBOOKS[name] for line in cell["source"] if '"data/demo"' in line
+        ]
+        assert len(asked) == 1
+        assert asked[0].startswith('workspace = "data/demo"  #')
+        _, figures = executed(name)
+        for figure in figures:
+            figure.draw_without_rendering()
+        assert figures or name == "embedding_map"
+
+    @EVERY_NOTEBOOK
+    def test_nothing_that_it_showed_is_kept(self, name):
+        assert not [c for c in NOTEBOOKS[name] if c.get("outputs") or c.get("execution_count")]
 
 
 class TestOnePipelineAlone:

@@ -114,8 +114,11 @@ def describe(results: pd.DataFrame) -> str:
     rows = results.to_dict(orient="records")
     lines = ["balanced accuracy, with its 95 % interval"]
     for on, name in SCORED.items():
-        counts = ", ".join(f"{rows[0][f'{on}_{value}']} {value}" for value in CLASSES)
-        lines.append(f"{name}: {counts}")
+        counts = {value: rows[0][f"{on}_{value}"] for value in CLASSES}
+        if not any(counts.values()):
+            lines.append(f"{name}: no label is known")
+            continue
+        lines.append(f"{name}: {', '.join(f'{n} {value}' for value, n in counts.items())}")
         for row in rows:
             value, low, high = (row[f"{on}_{k}"] for k in ("balanced_accuracy", "low", "high"))
             shown = "-" if pd.isna(value) else f"{value:.3f} ({low:.3f} to {high:.3f})"
