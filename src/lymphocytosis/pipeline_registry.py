@@ -16,11 +16,13 @@ def register_pipelines() -> dict[str, Pipeline]:
     Returns:
         The pipelines by name, those of the method first. `__default__` is all of these: it takes a
         cohort from its pictures to the results table; hooks/demo.py runs `simulate` before it in
-        the demo environment.
+        the demo environment. `demo` is both as one, for kedro-viz.
     """
     packages = [module.name for module in iter_modules(pipelines.__path__) if module.ispkg]
     made = {
         name: import_module(f"{pipelines.__name__}.{name}").create_pipeline()
         for name in dict.fromkeys([*METHOD, *packages])
     }
-    return {"__default__": sum((made[name] for name in METHOD), start=Pipeline([])), **made}
+    method = sum((made[name] for name in METHOD), start=Pipeline([]))
+    # Last: the first that makes an entry is recommended where this is missing.
+    return {"__default__": method, **made, "demo": made["simulate"] + method}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from lymphocytosis.datasets.whole import TextPreview
 from lymphocytosis.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds: only a run with a bundle pays for it
@@ -63,6 +64,10 @@ class BundleDataset(AbstractDataset["Bundle", "Bundle"]):
         from lymphocytosis.system.bundle import check_writable
 
         check_writable(self._folder, _read_key("signing_key", self._signing_key))
+
+    def preview(self) -> TextPreview:
+        """Return the model card, for kedro-viz."""
+        return TextPreview((self._folder / "README.md").read_text("utf-8"))
 
     def _exists(self) -> bool:
         return self._folder.is_dir()

@@ -1,18 +1,24 @@
 """The image store on disk: a folder with pixels.npy, records.parquet and image.json."""
 
+import base64
+import io
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from kedro_datasets._typing import ImagePreview
 from numpy.lib import format as npy
+from PIL import Image
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
 from lymphocytosis.errors import UserError, listed
 from lymphocytosis.imaging.store import CellImages, PictureStream
 from lymphocytosis.parameters import ImageParameters
 from lymphocytosis.whole_files import appearing_whole
+
+_PREVIEW = (6, 3)
 
 
 class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
@@ -56,6 +62,17 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
                 records = _write_pixels(file, data)
             records.to_parquet(folder / "records.parquet", index=False, write_page_checksum=True)
             (folder / "image.json").write_text(data.image.model_dump_json(indent=2))
+
+    def preview(self) -> ImagePreview:
+        """Return some pictures, spread over the patients, for kedro-viz."""
+        images = self.load()
+        across, down = _PREVIEW
+        rows = np.linspace(0, len(images) - 1, across * down, dtype=np.int64)
+        size = images.image.size
+        sheet = images[rows].reshape(down, across, size, size, 3).swapaxes(1, 2)
+        file = io.BytesIO()
+        Image.fromarray(sheet.reshape(down * size, across * size, 3)).save(file, "PNG")
+        return ImagePreview(base64.b64encode(file.getvalue()).decode())
 
 
 def _check(images: CellImages) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
 
 from lymphocytosis.cohort.text_table import find_table, read_text_table
 from lymphocytosis.errors import UserError
@@ -63,6 +64,12 @@ class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
             raise DatasetError(f"{self._path} is the user's own file; nothing writes it.")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         data.to_csv(self._path, index=False)
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """Return the first rows, for kedro-viz."""
+        path = find_table(self._path)
+        table = pd.DataFrame() if path is None else read_text_table(path).head(nrows)
+        return TablePreview(table.to_dict(orient="split"))
 
     def _exists(self) -> bool:
         # Kedro asks before a run whether free inputs exist; None is an answer too.

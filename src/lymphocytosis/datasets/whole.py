@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NewType
 
 import pandas as pd
 from kedro.io import DatasetError
@@ -12,6 +12,9 @@ from kedro_datasets import json, pandas, text
 from lymphocytosis.datasets.versioned_path import ListedVersions
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.whole_files import appearing_whole
+
+# Kedro-datasets has no such type; kedro-viz goes by its name.
+TextPreview = NewType("TextPreview", str)
 
 
 class ParquetDataset(ListedVersions, pandas.ParquetDataset):  # type: ignore[misc]
@@ -75,6 +78,10 @@ class TextDataset(ListedVersions, text.TextDataset):  # type: ignore[misc]
         """Write under a temporary name, then give the real one."""
         with appearing_whole(Path(self._get_save_path())) as path:
             text.TextDataset(filepath=str(path)).save(data)
+
+    def preview(self) -> TextPreview:
+        """Return the text, for kedro-viz."""
+        return TextPreview(self.load())
 
 
 @contextmanager

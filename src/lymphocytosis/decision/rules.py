@@ -105,14 +105,34 @@ class Rule(NamedTuple):
         title: in the results table; may contain keys of the block `ensemble` in braces.
         decide: maps the result of `summarise` and the block `ensemble` of the parameters to
             patient_id, decision.
+        diagram: how it decides, in Mermaid, for kedro-viz.
     """
 
     title: str
     decide: Callable[[pd.DataFrame, EnsembleParameters], pd.DataFrame]
+    diagram: str = ""
 
+
+_AVG = """flowchart TD
+    half{"mean at least 0.5?"} -- yes --> tumoral(["tumoral"])
+    half -- no --> reactive(["reactive"])
+"""
+# Both variants of its algorithm 2: a diagram knows no parameters.
+_SA = """flowchart TD
+    half{"mean at least 0.5?"} -- yes --> above{"mean - std above 0.5?"}
+    half -- no --> below{"corrected: mean + std below 0.5?<br/>as_printed: mean - std below 0.5?"}
+    above -- yes --> tumoral(["tumoral"])
+    above -- no --> further{"max above 1 - min?"}
+    below -- no --> further
+    below -- yes --> reactive(["reactive"])
+    further -- yes --> tumoral
+    further -- no --> reactive
+"""
 
 # By the name in catalog entries and submissions. Everything else follows from this list.
 RULES = {
-    "avg": Rule("AVG", lambda statistics, _: decide_by_average(statistics)),
-    "sa": Rule("SA ({sa_variant})", lambda table, block: decide_by_sa(table, block.sa_variant)),
+    "avg": Rule("AVG", lambda statistics, _: decide_by_average(statistics), _AVG),
+    "sa": Rule(
+        "SA ({sa_variant})", lambda table, block: decide_by_sa(table, block.sa_variant), _SA
+    ),
 }

@@ -5,9 +5,13 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from functools import partial
 
 from kedro.pipeline import Node, node
+from kedro.pipeline.preview_contract import MermaidPreview
+from kedro.utils import KedroExperimentalWarning
 
 from lymphocytosis.decision.rules import RULES
 from lymphocytosis.parameters import EnsembleParameters
@@ -98,14 +102,18 @@ def decide(models: str) -> list[Node]:
         name="compute_statistics",
     )
     nodes = [statistics]
-    for rule in RULES:
+    for rule, (_, _, diagram) in RULES.items():
         decisions = f"{models}_{rule}"
-        apply = node(
-            bind(apply_rule, rule=rule),
-            inputs=[f"{models}_statistics", "params:ensemble"],
-            outputs=decisions,
-            name=f"apply_{rule}_rule",
-        )
+        with warnings.catch_warnings():
+            # That previews of nodes are an experiment of Kedro's concerns no user.
+            warnings.simplefilter("ignore", KedroExperimentalWarning)
+            apply = node(
+                bind(apply_rule, rule=rule),
+                inputs=[f"{models}_statistics", "params:ensemble"],
+                outputs=decisions,
+                name=f"apply_{rule}_rule",
+                preview_fn=partial(MermaidPreview, diagram) if diagram else None,
+            )
         submit = node(
             make_submission,
             inputs=decisions,
