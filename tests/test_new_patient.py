@@ -147,7 +147,7 @@ def test_the_code_that_reads_the_files_runs(project):
     version = next((project / "my_run/02_intermediate/patients.parquet").iterdir()).name
     cells = [block.replace("A01", patient) for block in code]
     cells = [block.replace("2026-01-31T09.15.00.000Z", version) for block in cells]
-    assert len(cells) == 8
+    assert len(cells) == 9
     script = f"""
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
