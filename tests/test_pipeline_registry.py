@@ -18,7 +18,7 @@ def test_every_package_is_a_pipeline_and_the_default_is_the_method():
     packages = {path.parent.name for path in (PROJECT / "src").glob("*/pipelines/*/__init__.py")}
     assert PIPELINES.keys() == packages | {"__default__", "demo"}
     method = ("ingest", "ssl_pretrain", "embed", "classify", "ensemble")
-    parts = {node for name in method for node in PIPELINES[name].nodes}
+    parts = {node for name in (*method, "report") for node in PIPELINES[name].nodes}
     assert set(PIPELINES["__default__"].nodes) == parts
     assert list(PIPELINES)[1:6] == list(method)
     simulated = set(PIPELINES["simulate"].nodes)
@@ -93,5 +93,5 @@ class TestKedroViz:
         for child in tree["__root__"].children:
             shown[child.type.value].add(child.id)
         method = {"ingest", "ssl_pretrain", "embed", "classify", "ensemble"}
-        assert shown["modularPipeline"] == method
+        assert shown["modularPipeline"] == method | {"report"}
         assert "task" not in shown

@@ -438,6 +438,14 @@ class ComputeParameters(_Block):
     embed_backend: Literal["onnx", "torch"] = Field(description="What runs `embed` on a CPU.")
 
 
+class ReportParameters(_Block):
+    """The report."""
+
+    names: bool = Field(
+        description="Whether patients' and pictures' names are shown; else both are numbers."
+    )
+
+
 class BagImagesParameters(_Block):
     """The end-to-end training of the pipeline bag_images (paper, section 2.1)."""
 
@@ -503,6 +511,7 @@ class Parameters(_Block):
     mil: MilParameters
     ensemble: EnsembleParameters
     evaluation: EvaluationParameters
+    report: ReportParameters
     compute: ComputeParameters
     bag_images: BagImagesParameters
     simulation: SimulationParameters

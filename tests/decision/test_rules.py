@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, summarise
+from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, explain, summarise
+from lymphocytosis.parameters import EnsembleParameters
 
 
 def statistics(mean, std, highest, lowest):
@@ -106,3 +107,28 @@ class TestStatistics:
         table = summarise(empty)
         assert list(table.columns) == ["patient_id", "mean", "std", "max", "min"]
         assert decide_by_sa(table, "corrected").empty
+
+
+class TestExplanations:
+    @staticmethod
+    def concluded(said):
+        """What the words say, without looking at the rule."""
+        if "settles" in said:
+            return int("still above" in said)
+        return int(" is further above" in said)
+
+    @pytest.mark.parametrize("case", CASES)
+    @pytest.mark.parametrize("variant", ["corrected", "as_printed"])
+    def test_sa_in_words_says_what_it_decides(self, case, variant):
+        *values, corrected, as_printed = case
+        block = EnsembleParameters(
+            sa_variant=variant, size="large", wanted_sensitivity=0.9, error_rate=0.1
+        )
+        said = explain("sa", statistics(*values).iloc[0].to_dict(), block)
+        assert self.concluded(said) == (corrected if variant == "corrected" else as_printed)
+        assert f"{values[0]:.3f}" in said
+
+    def test_avg_and_a_rule_without_words(self):
+        row = {"mean": 0.5}
+        assert explain("avg", row, None) == "The mean of the predictions, 0.500, is 0.5 or more."
+        assert explain("max", row, None) == ""

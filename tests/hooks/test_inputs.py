@@ -13,7 +13,7 @@ from kedro.pipeline import Pipeline, node
 from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.datasets.whole import TextDataset
 from lymphocytosis.errors import UserError, causes
-from lymphocytosis.hooks.inputs import check_bundle, check_inputs
+from lymphocytosis.hooks.inputs import check_bundle, check_inputs, spare_damaged
 from lymphocytosis.hooks.options import requested
 from lymphocytosis.hooks.project import ProjectHooks
 from lymphocytosis.pipeline_registry import register_pipelines
@@ -161,6 +161,33 @@ class TestWhatCanBeSpared:
             bootstrap_project(PROJECT)
             with pytest.raises(click.ClickException, match=r"Nothing has been saved .*evaluation"):
                 check_inputs(RUN, pipeline, catalog)
+
+
+class TestDamaged:
+    """What only the report would read, and can't, must not end a run that has other work."""
+
+    @pytest.fixture
+    def catalog(self):
+        return DataCatalog({"evaluation": Entry("damaged"), "patients": Entry("damaged")})
+
+    def test_it_is_left_out_with_a_warning(self, catalog, caplog):
+        pipeline = Pipeline(
+            [
+                node(len, "evaluation", "page", name="reads", namespace="report"),
+                node(len, "patients", "bags", name="works", namespace="classify"),
+            ]
+        )
+        spare_damaged({"pipeline_names": None}, pipeline, catalog)
+        assert catalog.load("evaluation") is None
+        assert "will leave out evaluation" in caplog.text
+        with pytest.raises(DatasetError):
+            catalog.load("patients")
+
+    def test_the_report_alone_says_what_is_wrong(self, catalog):
+        reads = Pipeline([node(len, "evaluation", "page", name="reads", namespace="report")])
+        spare_damaged({"pipeline_names": ["report"]}, reads, catalog)
+        with pytest.raises(DatasetError, match="damaged"):
+            catalog.load("evaluation")
 
 
 class TestBundle:

@@ -2,14 +2,14 @@ import json
 import shutil
 
 import pytest
-from kedro.io import DataCatalog, Version
+from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 from kedro_datasets.partitions import PartitionedDataset
 
 from lymphocytosis.datasets.whole import JSONDataset
 from lymphocytosis.errors import UserError
-from lymphocytosis.hooks.versions import fix_versions, warn_of_gone
+from lymphocytosis.hooks.versions import fix_versions, tell_versions, warn_of_gone
 from lymphocytosis.runs.manifest import describe, write_manifest
 from tests.runs.conftest import manifest_of
 
@@ -165,3 +165,14 @@ class TestRemovedByHand:
         shutil.rmtree(tmp_path / "made.json" / LATE)
         assert warned(USE, load_versions={"made": EARLY}) == ""
         assert warned(MAKE, USE) == ""
+
+
+def test_reports_are_told_what_the_run_loads_and_makes(put, tmp_path, run_params):
+    put(EARLY)
+    config = {"type": JSONDataset, "filepath": f"{tmp_path}/made.json", "versioned": True}
+    catalog = DataCatalog.from_config({"made": config})
+    catalog["versions"] = MemoryDataset(None)
+    reads = Pipeline([node(lambda made, versions: 1, ["made", "versions"], "page", name="reads")])
+    fix_versions(run_params, reads, catalog)
+    tell_versions(run_params["run_id"], reads, catalog)
+    assert catalog.load("versions") == {"run": run_params["run_id"], "made": EARLY}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -136,3 +136,44 @@ RULES = {
         "SA ({sa_variant})", lambda table, block: decide_by_sa(table, block.sa_variant), _SA
     ),
 }
+
+
+def explain(rule: str, statistics: Mapping[Any, Any], ensemble: EnsembleParameters) -> str:
+    """Say why a rule decides as it does.
+
+    Args:
+        rule: a key of `RULES`.
+        statistics: mean, std, max and min of one patient, as `summarise` returns them.
+        ensemble: the block `ensemble` of the parameters.
+
+    Returns:
+        Sentences; none for a rule without an explanation here.
+    """
+    if rule == "avg":
+        return _explain_average(statistics)
+    return _explain_sa(statistics, ensemble) if rule == "sa" else ""
+
+
+def _explain_average(statistics: Mapping[Any, Any]) -> str:
+    side = "0.5 or more" if statistics["mean"] >= 0.5 else "below 0.5"
+    return f"The mean of the predictions, {statistics['mean']:.3f}, is {side}."
+
+
+def _explain_sa(statistics: Mapping[Any, Any], ensemble: EnsembleParameters) -> str:
+    mean, std, top, least = (statistics[name] for name in ("mean", "std", "max", "min"))
+    above, corrected = mean >= 0.5, ensemble.sa_variant == "corrected"
+    minus = above or not corrected
+    edge = mean - std if minus else mean + std
+    sure = edge > 0.5 if above else edge < 0.5
+    said = (
+        f"The mean is {mean:.3f}; {'less' if minus else 'plus'} the standard deviation, "
+        f"{std:.3f}, it is {edge:.3f}, "
+    )
+    if sure:
+        return f"{said}still {'above' if above else 'below'} 0.5, which settles it."
+    further = "further" if top > 1 - least else "no further"
+    return (
+        f"{said}{'not above' if above else 'not below'} 0.5. So the most extreme predictions "
+        f"decide: the greatest, {top:.3f}, is {further} above 0.5 than the least, {least:.3f}, is "
+        "below it."
+    )

@@ -12,8 +12,11 @@ from kedro.pipeline import Pipeline
 from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.errors import some
 from lymphocytosis.hooks.options import requested
-from lymphocytosis.hooks.refusals import refusal
+from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.parameters import Parameters
+from lymphocytosis.pipelines.report.pipeline import REPORTED
+
+logger = logging.getLogger(__name__)
 
 # What a pipeline makes use of if it is there: its nodes get None for what is not.
 _SPARED = {
@@ -21,6 +24,8 @@ _SPARED = {
         "classifier_predictions", "evaluation", "evaluation_summary", "referral_evaluation",
     },
     "ssl_pretrain": {"earlier_training"},
+    "report": set(REPORTED),
+    "predict": {"versions"},
 }  # fmt: skip
 
 
@@ -90,6 +95,31 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
             f"Nothing has been saved yet as {', '.join(saved)}. Make it first, in the same "
             f"workspace: kedro run --pipelines={','.join(n for n in pipelines if n in makers)}"
         )
+
+
+def spare_damaged(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Let a run that ends in a report do without what only the report would read, and can't.
+
+    Args:
+        run_params: Kedro's.
+        pipeline: what will run.
+        catalog: its datasets, with their versions fixed; those that can't be read become None.
+    """
+    if run_params["pipeline_names"] == ["report"]:
+        return  # it has nothing else to do, and says what is wrong
+    for entry in sorted(pipeline.inputs() & set(REPORTED)):
+        users = {node.namespace for node in pipeline.nodes if entry in node.inputs}
+        if users == {"report"}:
+            with _quiet("kedro.io.data_catalog"):
+                try:
+                    catalog.load(entry)
+                except Exception as error:
+                    catalog[entry] = MemoryDataset(None)
+                    logger.warning(
+                        "The report will leave out %s, which can't be used: %s",
+                        entry,
+                        plainly(error, catalog) or error,
+                    )
 
 
 def check_bundle(pipeline: Pipeline, catalog: DataCatalog) -> None:

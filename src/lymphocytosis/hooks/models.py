@@ -47,6 +47,8 @@ def check_models(
         if not isinstance(model, StateDictDataset | BundleDataset):
             continue
         users = {node.namespace for node in pipeline.nodes if entry in node.inputs}
+        if users == {"report"}:
+            continue  # it tells the model's parameters, not the run's
         if users == {"evaluate"} and parameters.evaluation.pretraining == "each_fold":
             continue  # each fold trains its own encoder by the run's parameters
         asked = leaves(parameters.model_dump(mode="json"))

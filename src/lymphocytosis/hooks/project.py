@@ -17,13 +17,13 @@ from kedro.pipeline import Pipeline
 from lymphocytosis import display
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
-from lymphocytosis.hooks.inputs import check_bundle, check_encoder, check_inputs
+from lymphocytosis.hooks.inputs import check_bundle, check_encoder, check_inputs, spare_damaged
 from lymphocytosis.hooks.models import check_models
 from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters, without_effect
 from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.hooks.summary import summarise
-from lymphocytosis.hooks.versions import fix_versions, warn_of_gone
+from lymphocytosis.hooks.versions import fix_versions, tell_versions, warn_of_gone
 from lymphocytosis.hooks.workspace import lock_workspace
 from lymphocytosis.parameters import Parameters
 from lymphocytosis.progress import unfinished
@@ -68,6 +68,8 @@ class ProjectHooks(threading.local):
         self.lock = lock_workspace(Path(self.parameters.workspace))
         try:
             fix_versions(run_params, whole, catalog)
+            tell_versions(run_params["run_id"], whole, catalog)
+            spare_damaged(run_params, whole, catalog)
             given = run_params["runtime_params"] or {}
             compared = check_models(whole, catalog, self.parameters, given)
             idle = set(without_effect(given, whole)) - compared

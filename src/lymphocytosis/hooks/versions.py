@@ -77,3 +77,21 @@ def warn_of_gone(
             version,
             f"This run loads an older one, {left}." if left else "No other is left.",
         )
+
+
+def tell_versions(run: str, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Fill in the entry `versions`, for reports.
+
+    Args:
+        run: the version that the run saves.
+        pipeline: what will run.
+        catalog: its datasets, with their versions fixed.
+    """
+    if "versions" in pipeline.inputs():
+        datasets = {name: catalog.get(name) for name in sorted(pipeline.datasets())}
+        fixed = {
+            name: dataset._version.load
+            for name, dataset in datasets.items()
+            if isinstance(dataset, AbstractVersionedDataset) and dataset._version
+        }
+        catalog["versions"].save({"run": run, **{k: v for k, v in fixed.items() if v}})

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.decision.cells import choose_cells
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.decode import decode_picture, greatest_value
 from lymphocytosis.serve.description import as_page
@@ -236,12 +237,7 @@ def _shown(
     system: ReadySystem, pictures: list[PictureFile], cells: pd.DataFrame
 ) -> dict[str, list[Any]]:
     """The cells that moved the decision most, and the most typical, with their pictures."""
-    taken = cells[cells["contribution"].notna()].sort_values("contribution", kind="stable")
-    chosen = {
-        "toward_tumoral": taken[taken["contribution"] > 0][::-1][:_SHOWN],
-        "toward_reactive": taken[taken["contribution"] < 0][:_SHOWN],
-        "typical": taken.sort_values("distance", kind="stable")[:_SHOWN],
-    }
+    chosen = choose_cells(cells, _SHOWN)
     files = {file.image_id: file for file in pictures}
     # A camera's depth is told by all of a patient's pictures.
     greatest = cache(lambda: max(greatest_value(file.read(), file.path) for file in pictures))
@@ -257,6 +253,7 @@ def _shown(
             ["image_id", "contribution", "odd", "picture"]
         ].to_dict(orient="records")
         for kind, rows in chosen.items()
+        if kind in ShownCells.model_fields
     }
 
 

@@ -7,11 +7,12 @@ from lymphocytosis.pipelines.predict.nodes import (
     get_ready,
     read_clinical_values,
 )
+from lymphocytosis.pipelines.report.nodes import without_failing, write_diagnosis_report
 from lymphocytosis.pipelines.resumable import resumable
 
 
 def create_pipeline() -> Pipeline:
-    """Wire new patients' pictures and a bundle to their diagnoses."""
+    """Wire new patients' pictures and a bundle to their diagnoses, and to a report on them."""
     return pipeline(
         [
             node(
@@ -41,6 +42,20 @@ def create_pipeline() -> Pipeline:
                 outputs=["diagnoses", "diagnoses_csv", "diagnoses_json", "diagnosis_cells"],
                 name="diagnose_patients",
                 tags="gpu",
+            ),
+            node(
+                without_failing(write_diagnosis_report),
+                inputs=[
+                    "ready_system",
+                    "new_pictures",
+                    "diagnoses_json",
+                    "diagnosis_cells",
+                    "params:image",
+                    "params:report",
+                    "versions",
+                ],
+                outputs="diagnosis_report",
+                name="write_diagnosis_report",
             ),
         ],
         namespace="predict",
