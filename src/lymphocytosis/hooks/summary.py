@@ -13,7 +13,7 @@ from lymphocytosis.parameters import leaves
 
 # What a person opens, by entry; the rest is found from there.
 _TO_OPEN = (
-    "report", "diagnoses_csv", "decisions", "results", "bag_images_results", "evaluation_summary",
+    "report", "diagnosis_report", "diagnoses_csv", "decisions", "results", "bag_images_results", "evaluation_summary",
     "choice_summary", "ingest_report", "bundle",
 )  # fmt: skip
 _MOST = 3

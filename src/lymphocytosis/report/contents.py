@@ -11,7 +11,7 @@ from lymphocytosis.decision.results import CLASSES
 from lymphocytosis.decision.rules import RULES, decide_by_average, explain, summarise
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.views import view_to_compare
-from lymphocytosis.parameters import EnsembleParameters, EvaluationParameters
+from lymphocytosis.parameters import EnsembleParameters, EvaluationParameters, leaves
 from lymphocytosis.report import evidence
 from lymphocytosis.report.checklist import fill
 from lymphocytosis.report.patients import (
@@ -612,14 +612,12 @@ def _parameters(
     return known
 
 
-def _flat(value: Any, key: str = "") -> list[tuple[str, str]]:
-    """Every leaf of nested blocks, by its dotted name."""
-    if isinstance(value, Mapping):
-        inner = ((f"{key}.{name}" if key else str(name), of) for name, of in value.items())
-        return [leaf for name, of in inner for leaf in _flat(of, name)]
-    if isinstance(value, list | tuple):
-        return [(key, ", ".join(map(str, value)))]
-    return [(key, str(value))]
+def _flat(blocks: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every parameter by its name, as text."""
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+        for name, value in leaves(blocks).items()
+    ]
 
 
 def _facts(

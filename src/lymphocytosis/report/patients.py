@@ -10,7 +10,7 @@ import pandas as pd
 
 from lymphocytosis.decision.cells import choose_cells
 from lymphocytosis.decision.results import CLASSES
-from lymphocytosis.decision.rules import RULES, explain, summarise
+from lymphocytosis.decision.rules import RULES, describe, explain, summarise
 from lymphocytosis.imaging.sheets import draw_sheet
 from lymphocytosis.parameters import EnsembleParameters
 
@@ -115,10 +115,7 @@ def describe_predictions(rows: pd.DataFrame) -> dict[str, Any]:
     views = [v for v in ("original", "horizontal", "vertical") if v in wide]
     grid = wide[views].astype(object).where(wide[views].notna(), None)
     return {
-        "mean": float(values.mean()),
-        "std": float(values.std()),
-        "min": float(values.min()),
-        "max": float(values.max()),
+        **describe(values),
         "positives": int((values >= 0.5).sum()),
         "number": len(values),
         "views": views,
