@@ -13,8 +13,8 @@ from lymphocytosis.parameters import leaves
 
 # What a person opens, by entry; the rest is found from there.
 _TO_OPEN = (
-    "report", "diagnosis_report", "diagnoses_csv", "decisions", "results", "bag_images_results", "evaluation_summary",
-    "choice_summary", "ingest_report", "bundle",
+    "report", "diagnosis_report", "diagnoses_csv", "decisions", "results", "bag_images_results",
+    "evaluation_summary", "choice_summary", "ingest_report", "bundle",
 )  # fmt: skip
 _MOST = 3
 # By what a run made, the last that was made first: the pipelines to run next, and what for.
