@@ -1,15 +1,19 @@
 """Opens a finished run in a notebook."""
 
-import logging
+import os
 from pathlib import Path
 from typing import Any
 
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
-from kedro.io import CatalogProtocol
-
 from lymphocytosis.errors import UserError
 from lymphocytosis.figures import STYLE
+
+PROJECT = Path(__file__).parents[2]
+# Before Kedro is imported, which looks for it in the notebook's folder, and else logs each entry.
+os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(PROJECT / "conf/logging.yml"))
+
+from kedro.framework.session import KedroSession  # noqa: E402
+from kedro.framework.startup import bootstrap_project  # noqa: E402
+from kedro.io import CatalogProtocol  # noqa: E402
 
 
 def open_run(workspace: str) -> CatalogProtocol[Any, Any]:
@@ -26,16 +30,15 @@ def open_run(workspace: str) -> CatalogProtocol[Any, Any]:
     """
     from matplotlib import pyplot as plt
 
-    # It tells of each entry that it loads.
-    logging.getLogger("kedro").setLevel(logging.WARNING)
-    project = Path(__file__).parents[2]
-    bootstrap_project(project)
-    session = KedroSession.create(project, runtime_params={"workspace": workspace})
+    bootstrap_project(PROJECT)
+    session = KedroSession.create(PROJECT, runtime_params={"workspace": workspace})
     catalog = session.load_context().catalog
     if not catalog.exists("results"):
         raise UserError(
             f"{catalog.load('params:workspace')} holds no finished run. Make one (make demo, or "
             "kedro run), or name another workspace."
         )
+    # Now, not with the first figure of pyplot: a notebook shows other figures too.
+    plt.switch_backend(plt.get_backend())
     plt.style.use(STYLE)
     return catalog
