@@ -145,9 +145,15 @@ def plain_unlikeness(own, others):
     for value, column, trait in zip(own, others.T, TRAITS, strict=True):
         ordered = np.sort(column)
         tail = ordered[-5:].mean() if value > np.median(ordered) else ordered[:5].mean()
-        middle = float(hdquantiles(ordered, 0.5)[0])
+        low, middle, high = hdquantiles(ordered, (0.05, 0.5, 0.95)).tolist()
         judged = trait.high if value > middle else trait.low
-        found.append(abs(value - middle) / max(abs(tail - middle), trait.least) if judged else 0)
+        if trait.name in ("age", "count"):
+            start = high if value > middle else low
+            judged = judged and not low < value < high
+        else:
+            start = middle
+        far = abs(value - start) / max(abs(tail - start), trait.least) if judged else 0
+        found.append(np.log1p(far) if trait.name in ("age", "count") else far)
     return np.array(found)
 
 
@@ -171,7 +177,7 @@ class TestFlags:
                 "count",
                 "higher count .* 9000, .* in 90 %",
             ),
-            (lambda m, x, c, a, n: (m - 9, x, c, a, n), "brightness", "darker background"),
+            (lambda m, x, c, a, n: (m - 12, x, c, a, n), "brightness", "darker background"),
             (lambda m, x, c, a, n: (m - 9, x, c, a, n), "look", "stranger .*; most of all, "),
             (lambda m, x, c, a, n: (m * 30, x, c, a, n), "odd_pictures", "odd pictures: 0.[4-9]"),
             (lambda m, x, c, a, n: (m, x * 30, c, a, n), "embedding", "stranger cells"),

@@ -7,13 +7,16 @@ twentieth, whose mean is h_j, or of their least one, whose mean is l_j:
 
     u_j = (t_j - m_j) / (h_j - m_j) above the median, (m_j - t_j) / (m_j - l_j) below it
 
-A mean of a tail is further away where the tail is heavy, so traits are compared alike. They form
-five groups: the number and form of the pictures, age and count, the pictures' measures one by one,
-the measures together, and the cells' embeddings. A group's unlikeness is U_g = max_j u_j over its
-traits, and s_g its 95 % quantile over training patients: a group of many traits gets no larger
-share of the flags. A patient is flagged where max_g U_g / s_g > q. With r_i that maximum of
-training patient i, measured against the others, q is the ceil(0.95 (n + 1))-th smallest of
-r_1 ... r_n: so about 5 % of patients of the same source are flagged, by whichever trait.
+A mean of a tail is further away where the tail is heavy, so traits are compared alike. Age and
+count have two modes, the young with infections and the old with cancers, so their medians say
+little: with the 95 % and the 5 % quantile instead of m_j, they have ln(1 + u_j), and 0 between
+these. Traits form five groups: the number and form of the pictures, age and count, the pictures'
+measures one by one, the measures together, and the cells' embeddings. A group's unlikeness is
+U_g = max_j u_j over its traits, and s_g its 95 % quantile over training patients: a group of many
+traits gets no larger share of the flags. A patient is flagged where max_g U_g / s_g > q. With r_i
+that maximum of training patient i, measured against the others, q is the ceil(0.95 (n + 1))-th
+smallest of r_1 ... r_n: so about 5 % of patients of the same source are flagged, by whichever
+trait.
 
 Distances and shares of odd cells of patient i come from spaces fitted without it: each tenth of the
 training patients is measured in a space fitted on the other nine tenths.
@@ -136,6 +139,8 @@ _LEAST = np.array([trait.least for trait in TRAITS])
 # The groups' first traits, and each trait's group.
 _FIRST = [[trait.name for trait in TRAITS].index(n) for n in _GROUPS]
 _GROUP = np.digitize(range(len(TRAITS)), _FIRST) - 1
+# Traits that count from the quantiles.
+_BEYOND = np.isin([trait.name for trait in TRAITS], ["age", "count"])
 # Of the measures: distances of all of them together need one unit.
 _UNITS = np.array([trait.least for trait in _MEASURED])
 _SPACES = ("look", "embedding")
@@ -438,11 +443,14 @@ def _scales(by_group: Floats) -> Floats:
 
 
 def _unlikeness(traits: Floats, levels: Floats, judged: npt.NDArray[np.bool_]) -> Floats:
-    least, _, median, _, greatest = levels
+    least, low, median, high, greatest = levels
+    low, high = (np.where(_BEYOND, quantile, median) for quantile in (low, high))
     with np.errstate(invalid="ignore"):
-        above = np.where(_HIGH, (traits - median) / np.maximum(greatest - median, _LEAST), 0)
-        below = np.where(_LOW, (median - traits) / np.maximum(median - least, _LEAST), 0)
-    return np.where(judged & np.isfinite(traits), np.maximum(above, below), 0.0)
+        above = np.where(_HIGH, (traits - high) / np.maximum(greatest - high, _LEAST), 0)
+        below = np.where(_LOW, (low - traits) / np.maximum(low - least, _LEAST), 0)
+    found = np.maximum(np.maximum(above, below), 0)
+    found = np.where(_BEYOND, np.log1p(found), found)
+    return np.where(judged & np.isfinite(traits), found, 0.0)
 
 
 def _text(j: int, traits: Floats, unlikeness: Floats, reference: Reference) -> str:
