@@ -6,6 +6,8 @@
 # make fuzz: install, then feed ten thousand damaged pictures and a thousand damaged tables; and ten
 #   thousand damaged requests, if there is a bundle (BUNDLE=...).
 # make docs: install, then build the site into build/site.
+# make pictures: take the pictures of kedro viz in docs/, of the finished demo; needs the extra
+#   `pictures` and Chromium.
 # make serve: install, then serve a bundle (BUNDLE=...) on this machine: a page, and HTTP.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,7 +22,7 @@ PORT ?= 8000
 # What requirements.lock holds beside the project's own needs.
 EXTRAS := offline-weights ssl onnx docs notebooks bench dev
 
-.PHONY: install demo test docs bench gpu torture fuzz serve format lock
+.PHONY: install demo test docs pictures bench gpu torture fuzz serve format lock
 
 install: .venv/installed
 
@@ -46,6 +48,9 @@ test: install
 # the makers' note on their next product.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: install
+	$(BIN)/python docs/pictures.py
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -1,5 +1,7 @@
 """The pipelines as they are registered: what their nodes are called, how kedro-viz shows them."""
 
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -95,3 +97,9 @@ class TestKedroViz:
         method = {"ingest", "ssl_pretrain", "embed", "classify", "ensemble"}
         assert shown["modularPipeline"] == method | {"report"}
         assert "task" not in shown
+
+
+def test_registering_warns_of_nothing():
+    code = "from lymphocytosis.pipeline_registry import register_pipelines; register_pipelines()"
+    done = subprocess.run([sys.executable, "-Werror", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

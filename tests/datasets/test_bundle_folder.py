@@ -57,3 +57,8 @@ def test_a_key_file_that_is_not_there_is_named_with_its_parameter(tmp_path):
 def test_it_exists_where_its_folder_does(tmp_path):
     assert BundleDataset(filepath=str(tmp_path)).exists()
     assert not BundleDataset(filepath=str(tmp_path / "none")).exists()
+
+
+def test_kedro_viz_shows_the_model_card(tmp_path):
+    (tmp_path / "README.md").write_text("# A model")
+    assert BundleDataset(filepath=str(tmp_path)).preview() == "# A model"

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import io
 import os
@@ -216,3 +217,16 @@ class TestDamage:
         np.save(tmp_path / "store/pixels.npy", np.zeros(shape, dtype=kind))
         with refused(r"pixels.npy holds uint.*, not uint8 \(n, 40, 40, 3\)"):
             dataset.load()
+
+
+class TestPreview:
+    def test_kedro_viz_gets_pictures_from_first_to_last_in_one(self, dataset, image_parameters):
+        image = image_parameters()
+        dataset.save(PictureStream(image, empty_pictures(image, n=100)))
+        with Image.open(io.BytesIO(base64.b64decode(dataset.preview()))) as sheet:
+            assert sheet.size == (6 * SIZE, 3 * SIZE)
+            middle = range(SIZE // 2, 6 * SIZE, SIZE), range(SIZE // 2, 3 * SIZE, SIZE)
+            shown = [sheet.getpixel((x, y))[0] for y in middle[1] for x in middle[0]]
+        assert shown[0] == 0
+        assert shown[-1] == 99
+        assert shown == sorted(set(shown))

@@ -86,3 +86,15 @@ class TestOptional:
         os.truncate(path, MOST_BYTES + 1)
         with refused(f"splits.csv has more than {MOST_BYTES} bytes"):
             TextTableDataset(filepath=str(path), optional=True).load()
+
+
+class TestPreview:
+    def test_kedro_viz_gets_the_first_rows(self, write_cohort):
+        root = write_cohort({f"P{n}": {} for n in range(4)})
+        shown = TextTableDataset(filepath=str(root / "clinical_annotation.csv")).preview(nrows=3)
+        assert shown["columns"][1] == "ID"
+        assert [row[1] for row in shown["data"]] == ["P0", "P1", "P2"]
+
+    def test_a_table_that_is_not_there_is_shown_empty(self, tmp_path):
+        shown = TextTableDataset(filepath=str(tmp_path / "splits.csv"), optional=True).preview()
+        assert shown["data"] == []

@@ -6,7 +6,7 @@ from kedro.io import DatasetError
 
 from lymphocytosis.datasets.image_store import ImageStoreDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
-from lymphocytosis.datasets.whole import CSVDataset, ParquetDataset
+from lymphocytosis.datasets.whole import CSVDataset, PageDataset, ParquetDataset, TextDataset
 from lymphocytosis.errors import UserError, causes
 
 
@@ -44,3 +44,21 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     found = list(causes(caught.value))
     assert any(isinstance(cause, PermissionError) for cause in found)
     assert not any(isinstance(cause, UserError) for cause in found)
+
+
+def test_kedro_viz_shows_a_text(tmp_path):
+    dataset = TextDataset(filepath=str(tmp_path / "summary.md"))
+    dataset.save("Well done.")
+    assert dataset.preview() == "Well done."
+    # It goes by the type's name.
+    assert TextDataset.preview.__annotations__["return"].__name__ == "TextPreview"
+
+
+def test_kedro_viz_shows_a_pages_summary_without_its_pictures(tmp_path):
+    dataset = PageDataset(filepath=str(tmp_path / "report.html"))
+    dataset.save(
+        '<html><style>b{}</style><section id="summary"><h2>In short</h2>\n'
+        "<p>P1 &amp; P2 <b>are</b> referred.</p>\n</section>"
+        '<section id="rest"><img src="data:..."></section></html>'
+    )
+    assert dataset.preview() == "In short\n\nP1 & P2 are referred."

@@ -1,10 +1,12 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lymphocytosis.decision.rules import decide_by_average, decide_by_sa, explain, summarise
+from lymphocytosis.decision.rules import RULES, decide_by_average, decide_by_sa, explain, summarise
 from lymphocytosis.parameters import EnsembleParameters
 
 
@@ -132,3 +134,35 @@ class TestExplanations:
         row = {"mean": 0.5}
         assert explain("avg", row, None) == "The mean of the predictions, 0.500, is 0.5 or more."
         assert explain("max", row, None) == ""
+
+
+class TestDiagrams:
+    """What kedro viz shows of a rule is what the rule does."""
+
+    def follow(self, diagram, conditions, values):
+        boxes = dict(re.findall(r'(\w+)(?:\{"|\(\[")([^"]+)"', diagram))
+        arrows = re.findall(r"(\w+)(?:\{.*?\})? -- (yes|no) --> (\w+)", diagram)
+        at = arrows[0][0]
+        while at not in ("tumoral", "reactive"):
+            answer = "yes" if eval(conditions[boxes[at]], values) else "no"  # noqa: S307
+            (at,) = [end for start, said, end in arrows if (start, said) == (at, answer)]
+        return int(at == "tumoral")
+
+    @pytest.mark.parametrize("variant", ["corrected", "as_printed"])
+    @pytest.mark.parametrize(("mean", "std", "highest", "lowest", "corrected", "printed"), CASES)
+    def test_following_it_decides_as_the_rule(
+        self, variant, mean, std, highest, lowest, corrected, printed
+    ):
+        edge = "mean + std" if variant == "corrected" else "mean - std"
+        conditions = {
+            "mean at least 0.5?": "mean >= 0.5",
+            "mean - std above 0.5?": "mean - std > 0.5",
+            "corrected: mean + std below 0.5?<br/>as_printed: mean - std below 0.5?": (
+                f"{edge} < 0.5"
+            ),
+            "max above 1 - min?": "highest > 1 - lowest",
+        }
+        values = {"mean": mean, "std": std, "highest": highest, "lowest": lowest}
+        expected = corrected if variant == "corrected" else printed
+        assert self.follow(RULES["sa"].diagram, conditions, values) == expected
+        assert self.follow(RULES["avg"].diagram, conditions, values) == (mean >= 0.5)

@@ -1,7 +1,9 @@
 """kedro-datasets' own datasets, but files appear whole and damage is refused in plain words."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path, PurePosixPath
 from typing import Any, NewType
 
@@ -82,6 +84,16 @@ class TextDataset(ListedVersions, text.TextDataset):  # type: ignore[misc]
     def preview(self) -> TextPreview:
         """Return the text, for kedro-viz."""
         return TextPreview(self.load())
+
+
+class PageDataset(TextDataset):
+    """An HTML page with a section `summary`."""
+
+    def preview(self) -> TextPreview:
+        """Return the summary's words, for kedro-viz."""
+        found = re.search('<section id="summary".*?</section>', self.load(), re.DOTALL)
+        lines = re.sub("<[^>]*>", "", found[0] if found else "").splitlines()
+        return TextPreview(unescape("\n\n".join(line.strip() for line in lines if line.strip())))
 
 
 @contextmanager
