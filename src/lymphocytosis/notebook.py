@@ -1,6 +1,7 @@
 """Opens a finished run in a notebook."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def open_run(workspace: str) -> CatalogProtocol[Any, Any]:
     """
     from matplotlib import pyplot as plt
 
+    # The widgets for progress bars, which nothing here draws.
+    warnings.filterwarnings("ignore", "IProgress not found")
     bootstrap_project(PROJECT)
     session = KedroSession.create(PROJECT, runtime_params={"workspace": workspace})
     catalog = session.load_context().catalog

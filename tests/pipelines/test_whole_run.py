@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import click
@@ -211,9 +212,10 @@ def twice(finished, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(twice):
-    """A function that executes a notebook, and returns its names and figures."""
+    """A function that executes a notebook, once, and returns its names and figures."""
     from matplotlib import pyplot as plt
 
+    @cache
     def execute(name):
         names, figures = {}, []
         with plt.rc_context({"backend": "agg"}):
@@ -239,6 +241,20 @@ class TestNotebooks:
         for figure in figures:
             figure.draw_without_rendering()
         assert figures or name == "embedding_map"
+
+    def test_they_show_what_the_run_saved(self, executed, twice, finished):
+        shown, _ = executed("results")
+        newest = max((twice / "08_reporting/results.csv").rglob("*.csv"))
+        assert list(shown["results"].index) == list(pd.read_csv(newest)["method"])
+        shown, _ = executed("why_this_patient")
+        table = finished[1].load("large_statistics").set_index("patient_id")["mean"]
+        assert abs(table[shown["patient"]] - 0.5) == (table - 0.5).abs().min()
+        cells = finished[1].load("cells").set_index("patient_id")["image_id"]
+        assert set(shown["ranked"].index) == {*cells[[shown["patient"]]]}
+        shown, _ = executed("compare_runs")
+        assert shown["first"].version < shown["second"].version
+        assert set(shown["both"].index) == set(table.index)
+        assert shown["both"]["A"].equals(shown["both"]["B"])
 
     @EVERY_NOTEBOOK
     def test_nothing_that_it_showed_is_kept(self, name):
