@@ -30,20 +30,18 @@ def main() -> None:
         row.locator("a").click()
         tab.wait_for_function(f"document.querySelector('#patient-{key} .sheet').naturalWidth > 0")
         tab.wait_for_timeout(300)
-        parts = ["#summary", "#plot-1", "#plot-4", f"#patient-{key}"]
-        summary, roc, decision, patient = (
+        parts = ["#summary", ".plots", f"#patient-{key}"]
+        summary, plots, patient = (
             Image.open(io.BytesIO(tab.locator(part).screenshot())) for part in parts
         )
         browser.close()
-    width = summary.width + patient.width + 20
-    below = max(roc.height, decision.height)
-    whole = Image.new("RGB", (width, max(summary.height + below + 20, patient.height)), "white")
+    width, height = summary.width + patient.width + 20, summary.height + plots.height + 20
+    whole = Image.new("RGB", (width, max(height, patient.height)), "white")
     whole.paste(summary, (0, 0))
-    whole.paste(roc, (20, summary.height + 20))
-    whole.paste(decision, (summary.width // 2 + 20, summary.height + 20))
+    whole.paste(plots, (20, summary.height + 20))
     whole.paste(patient, (summary.width + 20, 0))
     small = whole.resize((1400, round(whole.height * 1400 / width)), Image.Resampling.LANCZOS)
-    small.quantize(128).save(PROJECT / "docs/report.png", optimize=True)
+    small.quantize(200).save(PROJECT / "docs/report.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ def draw_sheet(pictures: Sequence[Pixels], side: int, columns: int, quality: int
         quality: of the compression, 0 to 100.
 
     Returns:
-        A WebP file, columns x side wide; what the last row leaves free is white.
+        A WebP file, columns x side wide; what the last row leaves free is transparent.
     """
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * side, rows * side), "white")
+    sheet = Image.new("RGBA", (columns * side, rows * side))
     for at, pixels in enumerate(pictures):
         picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX)
         sheet.paste(picture, (at % columns * side, at // columns * side))

@@ -445,9 +445,9 @@ def _new_patient(
     named = own["image_id"] if names else [f"cell {n}" for n in range(1, len(own) + 1)]
     said = []
     size = facts["ensemble"]["size"]
-    models = [m for m in (*_SIZES, *(f"{s}_pictures_only" for s in _SIZES)) if f"{m}_mean" in row]
-    for model in models:
-        if row[f"{model}_mean"] is None:
+    decides = size if row.get(f"{size}_mean") is not None else f"{size}_pictures_only"
+    for model in (decides.replace(size, one) for one in _SIZES):
+        if row.get(f"{model}_mean") is None:
             continue
         statistics = {name: row[f"{model}_{name}"] for name in ("mean", "std", "min", "max")}
         for name, rule in RULES.items():
@@ -459,7 +459,6 @@ def _new_patient(
                     "why": explain(name, statistics, ensemble),
                 }
             )
-    decides = size if row.get(f"{size}_mean") is not None else f"{size}_pictures_only"
     mean = row.get(f"{decides}_mean")
     warnings = list(row["warnings"])
     if not names and warnings:
@@ -509,7 +508,7 @@ def _scores_of_bundle(facts: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         {
             "name": evidence.name_method(method),
-            "kind": "ours" if method == deciding else "control",
+            "kind": evidence.kind_of(method, deciding),
             "scores": [evidence.shown(*of[title]) for title in titles],
             "differences": [],
         }

@@ -51,6 +51,13 @@ def name_method(method: str) -> str:
     return _NAMES.get(method, method)
 
 
+def kind_of(method: str, deciding: str) -> str:
+    """Tell the method that decides (ours) from others that see pictures, and from controls."""
+    if method == deciding:
+        return "ours"
+    return "other" if method.endswith((", pictures", ", pictures + clinical")) else "control"
+
+
 def shown(value: float, low: float, high: float, sign: bool = False) -> str:
     """Show a figure with its interval.
 
@@ -93,11 +100,10 @@ def describe_evaluation(evaluation: pd.DataFrame, size: str, inputs: str) -> dic
     table = []
     for method in methods:
         of_method = {metric: found[method, metric] for metric in _METRICS}
-        ours = method.startswith(("large, ", "small, ")) and "shuffled" not in method
         table.append(
             {
                 "name": name_method(method),
-                "kind": "ours" if method == deciding else "other" if ours else "control",
+                "kind": kind_of(method, deciding),
                 "scores": [shown(r["value"], r["low"], r["high"]) for r in of_method.values()],
                 "differences": [
                     shown(r["difference"], r["difference_low"], r["difference_high"], sign=True)
