@@ -1,6 +1,7 @@
 """Kedro's settings of this project."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -25,10 +26,20 @@ except UnicodeEncodeError:
 # say, --load-versions=cells would not be told.
 KedroCliError.show = click.ClickException.show  # type: ignore[method-assign]
 
-HOOKS = (TIMINGS, ProjectHooks(), ManifestHooks())
+# kedro-mlflow brings the configuration, and hooks/tracking.py logs: see there.
+TRACKED = find_spec("kedro_mlflow") is not None
+if TRACKED:
+    from lymphocytosis.hooks.quiet import keep_mlflow_quiet
+    from lymphocytosis.hooks.tracking import TrackingHooks
+
+    keep_mlflow_quiet()
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")
+# The last ones are called first, and what they do at the end of a run comes before its summary.
+HOOKS = (TIMINGS, ProjectHooks(), *([TrackingHooks()] if TRACKED else []), ManifestHooks())
 SESSION_CLASS = Session
 # An environment changes single values of a block and leaves the others.
 CONFIG_LOADER_ARGS = {
+    "config_patterns": {"mlflow": ["mlflow*"]},
     "base_env": "base",
     "default_run_env": "local",
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
