@@ -48,5 +48,5 @@ def entitle(figure: Figure, title: str, note: str) -> None:
         note: of whom, how many, and what lines and bars are; broken into lines here.
     """
     figure.suptitle(title, x=0.01, ha="left")
-    letters = int(17 * figure.get_figwidth())
+    letters = int(16 * figure.get_figwidth())
     figure.supxlabel("\n".join(wrap(note, letters)), x=0.01, ha="left")
