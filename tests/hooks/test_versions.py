@@ -174,5 +174,20 @@ def test_reports_are_told_what_the_run_loads_and_makes(put, tmp_path, run_params
     catalog["versions"] = MemoryDataset(None)
     reads = Pipeline([node(lambda made, versions: 1, ["made", "versions"], "page", name="reads")])
     fix_versions(run_params, reads, catalog)
-    tell_versions(run_params["run_id"], reads, catalog)
+    tell_versions(run_params["run_id"], reads, catalog, tmp_path)
     assert catalog.load("versions") == {"run": run_params["run_id"], "made": EARLY}
+
+
+def test_reports_are_told_the_parameters_of_the_evaluations_run(tmp_path, run_params):
+    write_manifest(tmp_path, manifest_of(EARLY, parameters={"evaluation": {"folds": 7}}))
+    place = tmp_path / "evaluation.json" / EARLY / "evaluation.json"
+    place.parent.mkdir(parents=True)
+    place.write_text("1")
+    config = {"type": JSONDataset, "filepath": f"{tmp_path}/evaluation.json", "versioned": True}
+    catalog = DataCatalog.from_config({"evaluation": config})
+    for entry in ("versions", "evaluated_with"):
+        catalog[entry] = MemoryDataset(None)
+    reads = Pipeline([node(lambda *given: 1, list(catalog), "page", name="reads")])
+    fix_versions(run_params, reads, catalog)
+    tell_versions(run_params["run_id"], reads, catalog, tmp_path)
+    assert catalog.load("evaluated_with") == {"evaluation": {"folds": 7}}

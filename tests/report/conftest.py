@@ -149,6 +149,10 @@ def _evaluate(patients, train, every, predict):
     known = out_of_fold_probabilities(single, patients, size="large", system="pictures + clinical")
     judged = judge_referral(known, 0.9, 0.2).assign(method="large, pictures + clinical")
     return {
+        "evaluated_with": {
+            "evaluation": EVALUATION.model_dump(mode="json"),
+            "ensemble": ENSEMBLE.model_dump(mode="json"),
+        },
         "classifier_predictions": single,
         "nested_predictions": nested,
         "evaluation": measure(nested, 100, 0.95, 0),

@@ -187,6 +187,19 @@ class TestWithout:
         assert "another recipe than the classifiers here (the encoder)" in page
         assert "another recipe" not in write(entries)
 
+    def test_what_the_evaluation_was_made_with_is_told_or_said_to_be_unknown(self, write, entries):
+        given = entries["evaluated_with"]
+        other = {"evaluation": {**given["evaluation"], "confidence": 0.8},
+                 "ensemble": {**given["ensemble"], "wanted_sensitivity": 0.97}}  # fmt: skip
+        page = write({**entries, "evaluated_with": other})
+        assert "In brackets the 80 % interval" in page
+        assert "to find 97 % of the tumoral ones" in page
+        assert "are not recorded" not in page
+        assert "are not recorded" in write({**entries, "evaluated_with": None})
+        same_run = {"run": "x", "evaluation": "x"}
+        page = write({**entries, "evaluated_with": None, "versions": same_run})
+        assert "are not recorded" not in page
+
     def test_no_test_patient(self, write, entries):
         train = entries["patients"][entries["patients"]["subset"] == "train"]
         nobody = {f"{s}_predictions": entries[f"{s}_predictions"][:0] for s in ("large", "small")}

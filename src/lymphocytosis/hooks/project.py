@@ -68,7 +68,7 @@ class ProjectHooks(threading.local):
         self.lock = lock_workspace(Path(self.parameters.workspace))
         try:
             fix_versions(run_params, whole, catalog)
-            tell_versions(run_params["run_id"], whole, catalog)
+            tell_versions(run_params["run_id"], whole, catalog, Path(self.parameters.workspace))
             spare_damaged(run_params, whole, catalog)
             given = run_params["runtime_params"] or {}
             compared = check_models(whole, catalog, self.parameters, given)

@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 from lymphocytosis.datasets.versioned_path import doubtful_versions, no_newest
 from lymphocytosis.errors import UserError
 from lymphocytosis.runs.history import find_gone
+from lymphocytosis.runs.manifest import manifest_path, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +80,14 @@ def warn_of_gone(
         )
 
 
-def tell_versions(run: str, pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Fill in the entry `versions`, for reports.
+def tell_versions(run: str, pipeline: Pipeline, catalog: DataCatalog, workspace: Path) -> None:
+    """Fill in the entries `versions` and `evaluated_with`, for reports.
 
     Args:
         run: the version that the run saves.
         pipeline: what will run.
         catalog: its datasets, with their versions fixed.
+        workspace: the run's.
     """
     if "versions" in pipeline.inputs():
         datasets = {name: catalog.get(name) for name in sorted(pipeline.datasets())}
@@ -95,3 +97,7 @@ def tell_versions(run: str, pipeline: Pipeline, catalog: DataCatalog) -> None:
             if isinstance(dataset, AbstractVersionedDataset) and dataset._version
         }
         catalog["versions"].save({"run": run, **{k: v for k, v in fixed.items() if v}})
+        made = fixed.get("evaluation")
+        if "evaluated_with" in pipeline.inputs() and made:
+            manifest = read_manifest(manifest_path(workspace, made))
+            catalog["evaluated_with"].save(manifest and manifest.parameters)

@@ -79,7 +79,7 @@ def report_on_cohort(
         )
     if any(entries[entry] is None for entry in EVALUATED):
         entries = {**entries, **dict.fromkeys(EVALUATED)}
-    ensemble = _as_decided(ensemble, entries["results"])
+    ensemble, evaluation = _as_made(entries, ensemble, evaluation)
     trained = (entries["large_classifiers"] or {}).get("parameters", {})
     inputs = trained.get("mil", {}).get("inputs", "both")
     deciding = f"{ensemble.size}, pictures" + (" + clinical" if inputs == "both" else "")
@@ -191,12 +191,19 @@ def report_on_new_patients(
     }
 
 
-def _as_decided(ensemble: EnsembleParameters, results: pd.DataFrame | None) -> EnsembleParameters:
-    """With the variant of SA that the saved results name, whatever this run's parameters say."""
+def _as_made(
+    entries: Mapping[str, Any], ensemble: EnsembleParameters, evaluation: EvaluationParameters
+) -> tuple[EnsembleParameters, EvaluationParameters]:
+    """With the values that saved results were made with, whatever this run's parameters say."""
+    results, evaluated = entries["results"], entries["evaluated_with"]
+    if entries["evaluation"] is not None and evaluated is not None:
+        evaluation = evaluation.model_copy(update=evaluated["evaluation"])
+        rates = {key: evaluated["ensemble"][key] for key in ("wanted_sensitivity", "error_rate")}
+        ensemble = ensemble.model_copy(update=rates)
     for variant in ("corrected", "as_printed"):
         if results is not None and results["method"].str.endswith(f"SA ({variant})").any():
-            return ensemble.model_copy(update={"sa_variant": variant})
-    return ensemble
+            ensemble = ensemble.model_copy(update={"sa_variant": variant})
+    return ensemble, evaluation
 
 
 def _predictions(entries: Mapping[str, Any], deciding: str) -> dict[str, pd.DataFrame]:
@@ -234,6 +241,13 @@ def _scores(
         scores["warnings"] = [line[4:-2] for line in summary if line.startswith("- **")]
         if odd := _other_recipe(entries):
             scores["warnings"].insert(0, odd)
+        versions = entries["versions"] or {}
+        of_this_run = "run" in versions and versions.get("evaluation") == versions["run"]
+        if entries["evaluated_with"] is None and not of_this_run:
+            scores["warnings"].append(
+                "The parameters that the evaluation was made with are not recorded. The level of "
+                "intervals, the wanted sensitivity and the error rate are taken to be this run's."
+            )
         scores["advice"] = evidence.describe_advice(
             entries["referral_evaluation"], entries["referral_predictions"], described["deciding"]
         )
@@ -247,9 +261,10 @@ def _scores(
         scores["plots"] = evidence.plots_of_evaluation(
             entries["nested_predictions"], described["deciding"], evaluation.confidence
         )
+        scores["folds"] = int(entries["nested_predictions"]["fold"].max())
         scores["of"] = (
-            f"{described['patients']} patients, each predicted by models that never saw them, "
-            f"{described['repeats']} time(s) over."
+            f"{described['patients']} patients, each predicted by models that never saw them, in "
+            f"{scores['folds']} folds, {described['repeats']} time(s) over."
         )
         return scores
     if scores["results"]:
@@ -606,7 +621,7 @@ def _parameters(
     blocks = ("image", "encoder", "pretext", "compute", "seed", "views", "mil")
     known = {name: made[name] for name in blocks if name in made}
     known["ensemble"] = ensemble.model_dump(mode="json")
-    if entries["evaluation"] is not None:
+    if entries["evaluated_with"] is not None:
         known["evaluation"] = evaluation.model_dump(mode="json")
     return known
 
@@ -653,8 +668,8 @@ def _facts(
         "partition": "By patient, stratified by class; who may be the same person is never on both "
         "sides."
         + (
-            f" Scores: nested cross-validation, {of['evaluation.folds']} folds, "
-            f"{evaluated['repeats']} time(s)."
+            f" Scores: nested cross-validation, {scores['folds']} folds, {evaluated['repeats']} "
+            "time(s)."
             if evaluated
             else ""
         ),
