@@ -20,7 +20,8 @@ from lymphocytosis.pipelines.sizes import SIZES
 # Enough for a band's edge; each needs a curve for every repeat.
 _RESAMPLES = 200
 _BINS = 5
-_THRESHOLDS = np.linspace(0, 0.99, 100)
+# Near 1 a needless referral costs so much that a single patient moves the curve.
+_THRESHOLDS = np.linspace(0, 0.9, 91)
 # What a reader compares, by what a method's name ends with; told apart in grey too.
 _LOOKS: dict[str, dict[str, Any]] = {
     "age and count": {"color": DARK, "linestyle": "--"},
@@ -174,7 +175,9 @@ def plot_net_benefit(nested_predictions: pd.DataFrame, evaluation: EvaluationPar
     Returns:
         The figure, a panel an embedding size.
     """
-    label, _, methods = by_method(calibrate_by_others(nested_predictions))
+    drawn = [method for size in SIZES for method in _compared(size).values()]
+    shown = nested_predictions[nested_predictions["method"].isin(drawn)]
+    label, _, methods = by_method(calibrate_by_others(shown))
     everybody = np.ones((1, len(label)))
     figure = Figure(figsize=(8.2, 4))
     for axis, size in zip(figure.subplots(1, 2, sharey=True), SIZES, strict=True):
@@ -188,7 +191,7 @@ def plot_net_benefit(nested_predictions: pd.DataFrame, evaluation: EvaluationPar
         axis.plot(_THRESHOLDS, of_all, ":", color=DARK, label="refer all")
         axis.axhline(0, color=GREY, linewidth=1, label="refer none")
         share = label.mean()
-        axis.set(xlim=(0, 1), ylim=(-0.15 * share, 1.05 * share), title=f"{size} embedding")
+        axis.set(xlim=(0, 0.9), ylim=(-0.15 * share, 1.05 * share), title=f"{size} embedding")
         axis.set_xlabel("threshold: probability from which on to refer")
     figure.axes[0].set_ylabel("net benefit (share of all patients)")
     figure.axes[1].legend(loc="lower left", bbox_to_anchor=(0.01, 0.14))
