@@ -201,8 +201,36 @@ def good_tables():
                 "difference": [-1.0, None],
                 "difference_low": [-1.0, None],
                 "difference_high": [1.0, None],
+                "difference_p": [None, 0.04],
                 "patients": [110, 110],
                 "repeats": [1, 5],
+            }
+        ),
+        "subgroups": pd.DataFrame(
+            {
+                "method": ["clinical, logistic regression"] * 2,
+                "trait": ["", "sex"],
+                "group": ["all patients", "F"],
+                "metric": ["auc", "sensitivity"],
+                "value": [0.9, None],
+                "low": [0.8, None],
+                "high": [1.0, None],
+                "reactive": [34, 5],
+                "tumoral": [76, 0],
+                "repeats": [5, 5],
+            }
+        ),
+        "learning_curves": pd.DataFrame(
+            {
+                "varied": ["patients", "cells"],
+                "number": [99, 1],
+                "method": ["pictures", "pictures + clinical"],
+                "metric": ["auc", "balanced_accuracy"],
+                "value": [0.9, 0.0],
+                "low": [0.8, 0.0],
+                "high": [1.0, 0.1],
+                "patients": [110, 110],
+                "repeats": [5, 5],
             }
         ),
         "diagnoses": pd.DataFrame(
@@ -293,6 +321,13 @@ BAD_VALUES = [
     ("evaluation", "metric", "accuracy"),
     ("evaluation", "rule", "mean"),
     ("evaluation", "difference_low", -1.1),
+    ("evaluation", "difference_p", 1.1),
+    ("learning_curves", "varied", "repeats"),
+    ("learning_curves", "number", 0),
+    ("learning_curves", "metric", "brier"),
+    ("subgroups", "metric", "accuracy"),
+    ("subgroups", "value", 1.1),
+    ("subgroups", "reactive", -1),
     ("referral_predictions", "patient_id", "P2"),
     ("referral_predictions", "kept", "isotonic"),
     ("referral_predictions", "beta", 1.1),

@@ -295,10 +295,38 @@ evaluation = _table(
         "difference": _difference,
         "difference_low": _difference,
         "difference_high": _difference,
+        "difference_p": pa.Column(float, _share, nullable=True),
         "patients": pa.Column(int, [_integer, pa.Check.ge(1)]),
         "repeats": pa.Column(int, [_integer, pa.Check.ge(1)]),
     },
     unique=["method", "rule", "metric"],
+)
+
+_count = pa.Column(int, [_integer, pa.Check.ge(0)])
+subgroups = _table(
+    {
+        "method": _id,
+        "trait": pa.Column(str),
+        "group": _id,
+        "metric": pa.Column(
+            str,
+            pa.Check.isin(
+                [
+                    "balanced_accuracy",
+                    "sensitivity",
+                    "specificity",
+                    "auc",
+                    "sensitivity_at_90",
+                    "sensitivity_at_95",
+                ]
+            ),
+        ),
+        **{name: pa.Column(float, _share, nullable=True) for name in ("value", "low", "high")},
+        "reactive": _count,
+        "tumoral": _count,
+        "repeats": pa.Column(int, [_integer, pa.Check.ge(1)]),
+    },
+    unique=["method", "trait", "group", "metric"],
 )
 
 learning_curves = _table(

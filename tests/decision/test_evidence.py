@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm, rankdata
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_score, roc_auc_score
 
 from lymphocytosis import schemas
@@ -8,6 +9,7 @@ from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.evidence import (
     calibration_error,
     compare,
+    delong,
     measure,
     resample_persons,
     weighted_auc,
@@ -188,3 +190,42 @@ class TestTwoEvaluations:
     def test_nothing_is_paired_on_other_folds_or_labels(self, predictions, column):
         other = predictions.assign(**{column: 1})
         assert compare(predictions, other, **SAMPLES) is None
+
+
+class TestDelong:
+    """Against the algorithm of Sun and Xu 2014, by mid-ranks."""
+
+    @staticmethod
+    def by_ranks(first, second, label):
+        m, n = int(label.sum()), int((1 - label).sum())
+        tumoral, reactive = [], []
+        for scores in (first, second):
+            own = [scores[label == value] for value in (1, 0)]
+            together = rankdata(np.concatenate(own))
+            tumoral.append((together[:m] - rankdata(own[0])) / n)
+            reactive.append(1 - (together[m:] - rankdata(own[1])) / m)
+        covariance = np.cov(tumoral) / m + np.cov(reactive) / n
+        variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        z = (np.mean(tumoral[0]) - np.mean(tumoral[1])) / variance**0.5
+        return 2 * norm.sf(abs(z))
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_p_is_that_of_mid_ranks(self, seed):
+        rng = np.random.default_rng(seed)
+        label = rng.permutation(np.repeat([0, 1], [20, 30]))
+        # Rounded: some patients have equal probabilities.
+        first, second = (np.round(rng.random(50) + a * label, 1) for a in (0.5, 0.2))
+        found = delong(first[None], second[None], label)
+        assert found == pytest.approx(self.by_ranks(first, second, label))
+
+    def test_repeats_are_not_more_patients(self):
+        rng = np.random.default_rng(0)
+        label = np.repeat([0, 1], 20)
+        first, second = rng.random((2, 1, 40)) + label * 0.3
+        once = delong(first, second, label)
+        again = delong(np.repeat(first, 5, axis=0), np.repeat(second, 5, axis=0), label)
+        assert again == pytest.approx(once)
+
+    def test_a_method_does_not_differ_from_itself(self):
+        given = np.random.default_rng(0).random((2, 30))
+        assert delong(given, 2 * given, np.repeat([0, 1], 15)) == 1

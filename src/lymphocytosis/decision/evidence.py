@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import norm
 
 from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.rules import decide_by_sa, summarise
@@ -28,7 +29,7 @@ OF_DECISIONS = ("balanced_accuracy", "sensitivity", "specificity")
 OF_PROBABILITIES = ("auc", "brier", "calibration_error")
 COLUMNS = [
     "method", "rule", "metric", "value", "low", "high", "spread",
-    "difference", "difference_low", "difference_high", "patients", "repeats",
+    "difference", "difference_low", "difference_high", "difference_p", "patients", "repeats",
 ]  # fmt: skip
 COMPARED = [
     "method", "rule", "metric", "first", "second",
@@ -128,7 +129,8 @@ def measure(
         method, rule (null for what needs no decisions), metric, value, low, high (the interval over
         persons), spread (standard deviation over repeats, null with one), difference,
         difference_low, difference_high (from the clinical logistic regression under AVG, or under
-        referral for referrals), patients, repeats. For errors (Brier, calibration) lower is better.
+        referral for referrals), difference_p (of AUC: DeLong's), patients, repeats. For errors
+        (Brier, calibration) lower is better.
     """
     label, persons, methods = by_method(nested_predictions)
     # First the original patients, then the resamples.
@@ -161,8 +163,13 @@ def measure(
                 difference = of_resamples - against.mean(axis=0)
                 low, high = np.percentile(difference[1:], tails)
                 row |= {"difference": difference[0], "difference_low": low, "difference_high": high}
+                if metric == "auc":
+                    pair = (predictions.probability, methods[CLINICAL].probability)
+                    row["difference_p"] = delong(*pair, label)
             rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"spread": "float64", "rule": "str"})
+    return pd.DataFrame(rows, columns=COLUMNS).astype(
+        {"spread": "float64", "rule": "str", "difference_p": "float64"}
+    )
 
 
 def by_method(
@@ -305,6 +312,40 @@ def weighted_auc(probability: Floats, label: npt.NDArray[np.int64], weights: Flo
         ordered = (np.sign(apart) + 1) / 2
         areas.append(((positive @ ordered) * negative).sum(axis=1) / pairs)
     return np.array(areas)
+
+
+def delong(first: Floats, second: Floats, label: npt.NDArray[np.int64]) -> float:
+    """Test whether two methods' AUCs differ, by DeLong's variance of correlated areas.
+
+    Each patient's share in the areas is averaged over repeats first, so that repeats never count as
+    more patients. Persons with several patients are not accounted for; the bootstrap does that.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988, Comparing the areas under two or more correlated
+    receiver operating characteristic curves.
+
+    Args:
+        first: (r, p) probabilities.
+        second: (r, p) of the same patients.
+        label: (p,) 0 or 1; at least two patients of each class.
+
+    Returns:
+        Two-sided p; 1 where the methods order all patients alike; nan with fewer patients.
+    """
+    if min((label == value).sum() for value in (0, 1)) < 2:
+        return float("nan")
+    shares = [_shares_in_area(probability, label) for probability in (first, second)]
+    of_tumoral, of_reactive = (a - b for a, b in zip(*shares, strict=True))
+    variance = sum(part.var(ddof=1) / len(part) for part in (of_tumoral, of_reactive))
+    if variance == 0:
+        return 1.0 if of_tumoral.mean() == 0 else 0.0
+    return float(2 * norm.sf(abs(of_tumoral.mean()) / variance**0.5))
+
+
+def _shares_in_area(probability: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Of each tumoral patient the share of reactive ones below it, and the other way round."""
+    apart = probability[:, label == 1, None] - probability[:, None, label == 0]
+    ordered = ((np.sign(apart) + 1) / 2).mean(axis=0)
+    return ordered.mean(axis=1), ordered.mean(axis=0)
 
 
 def calibration_error(probability: Floats, label: npt.NDArray[np.int64], weights: Floats) -> Floats:

@@ -187,14 +187,15 @@ def describe_evaluation(
             ]
             scores.append([method, rule, *of_decisions, *of_probabilities])
         if method != CLINICAL:
-            of_auc = _difference(found[method, "", "auc"]) if rule == "AVG" else ""
+            auc = found[method, "", "auc"]
+            of_auc = f"{_difference(auc)}, p {auc['difference_p']:.2g}" if rule == "AVG" else ""
             accuracy = _difference(found[method, rule, "balanced_accuracy"])
             differences.append([method, rule, accuracy, of_auc])
     names = ["balanced accuracy", "sensitivity", "specificity"]
     lines += _table(["method", "rule", *names, "AUC", "Brier", "calibration error"], scores)
     lines += ["", "Referral: at the threshold chosen inside the training folds.", ""]
     lines += _table(["method", *names], referrals)
-    lines += ["", f"Difference from: {CLINICAL}.", ""]
+    lines += ["", f"Difference from: {CLINICAL}; p is DeLong's.", ""]
     lines += _table(["method", "rule", "balanced accuracy", "AUC"], differences)
     lines += [
         "",

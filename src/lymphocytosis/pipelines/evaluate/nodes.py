@@ -350,6 +350,21 @@ def measure_evidence(
     return table, summary + "\n" + describe_referral(referral_evaluation, ensemble)
 
 
+def measure_subgroups(
+    nested_predictions: pd.DataFrame, patients: pd.DataFrame, evaluation: EvaluationParameters
+) -> pd.DataFrame:
+    """Score methods by age, sex and count; see `subgroups`."""
+    from lymphocytosis.decision import subgroups
+
+    return subgroups.measure_subgroups(
+        nested_predictions,
+        patients,
+        evaluation.resamples,
+        evaluation.confidence,
+        evaluation.seed,
+    )
+
+
 def measure_learning_curves(
     embeddings: pa.Table,
     patients: pd.DataFrame,

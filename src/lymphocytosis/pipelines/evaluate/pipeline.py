@@ -9,6 +9,7 @@ from lymphocytosis.pipelines.evaluate.nodes import (
     measure_evidence,
     measure_learning_curves,
     measure_referral,
+    measure_subgroups,
     plot_calibration,
     plot_curves,
     plot_differences,
@@ -103,6 +104,12 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["evaluation", "evaluation_summary"],
                 name="measure_evidence",
+            ),
+            node(
+                measure_subgroups,
+                inputs=["nested_predictions", "patients", "params:evaluation"],
+                outputs="subgroups",
+                name="measure_subgroups",
             ),
             node(
                 measure_learning_curves,
