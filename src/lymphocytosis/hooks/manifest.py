@@ -11,8 +11,6 @@ from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
-from lymphocytosis.cohort.text_table import find_table
-from lymphocytosis.datasets.text_table import TextTableDataset
 from lymphocytosis.errors import brief
 from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.hooks.timings import TIMINGS
@@ -99,7 +97,9 @@ def _described(entry: str, catalog: DataCatalog, made_by: str | None = None) -> 
     else:
         version, about = None, dataset._describe()
         path = Path(about.get("filepath") or about.get("path") or "")
-        if isinstance(dataset, TextTableDataset):
+        if path.suffix == ".csv":
+            from lymphocytosis.cohort.text_table import find_table  # pandas takes a while
+
             path = find_table(path)  # it may have another suffix
     if path is None or path == Path() or not path.exists():
         return None
