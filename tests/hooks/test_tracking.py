@@ -1,7 +1,5 @@
 """Runs in MLflow, with the extra `tracking`; and that without it there is no trace of them."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,14 +24,8 @@ INSTALLED = find_spec("kedro_mlflow") is not None
 
 
 @pytest.mark.skipif(INSTALLED, reason="the extra tracking is installed")
-def test_without_the_extra_nothing_of_it_is_there():
+def test_without_the_extra_no_hook_of_it_is_there():
     assert not [hooks for hooks in HOOKS if isinstance(hooks, TrackingHooks)]
-    names = "name for name in sys.modules if 'mlflow' in name or name.endswith('hooks.tracking')"
-    told = subprocess.run(
-        [sys.executable, "-c", f"import sys, lymphocytosis.settings; print([{names}])"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert (told.stdout, told.stderr) == ("[]\n", "")
 
 
 class Context:

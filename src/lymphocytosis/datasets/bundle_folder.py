@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from lymphocytosis.datasets.whole import TextPreview
+from lymphocytosis.datasets.versioned_path import TextPreview
 from lymphocytosis.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds: only a run with a bundle pays for it

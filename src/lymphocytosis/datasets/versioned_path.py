@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
 
 from kedro.io import AbstractVersionedDataset, Version
 from kedro.io.core import generate_timestamp
@@ -10,6 +10,10 @@ from kedro.io.core import generate_timestamp
 from lymphocytosis.errors import UserError, listed
 
 _VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
+
+# Kedro-datasets has no such type; kedro-viz goes by its name. Here, since every `kedro` command
+# imports the bundle's dataset, which must not wait for pandas.
+TextPreview = NewType("TextPreview", str)
 
 Saved = TypeVar("Saved")
 Loaded = TypeVar("Loaded")

@@ -5,18 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
 from pathlib import Path, PurePosixPath
-from typing import Any, NewType
+from typing import Any
 
 import pandas as pd
 from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 
-from lymphocytosis.datasets.versioned_path import ListedVersions
+from lymphocytosis.datasets.versioned_path import ListedVersions, TextPreview
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.whole_files import appearing_whole
-
-# Kedro-datasets has no such type; kedro-viz goes by its name.
-TextPreview = NewType("TextPreview", str)
 
 
 class ParquetDataset(ListedVersions, pandas.ParquetDataset):  # type: ignore[misc]
