@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro_viz import server
 from kedro_viz.data_access.managers import DataAccessManager
 
 from lymphocytosis.pipeline_registry import register_pipelines
@@ -97,6 +98,15 @@ class TestKedroViz:
         method = {"ingest", "ssl_pretrain", "embed", "classify", "ensemble"}
         assert shown["modularPipeline"] == method | {"report"}
         assert "task" not in shown
+
+    def test_one_pipeline_is_shown_without_the_projects_hooks(self, monkeypatch):
+        # As by `kedro viz run --env=demo --pipeline=demo`.
+        manager = DataAccessManager()
+        monkeypatch.setattr(server, "data_access_manager", manager)
+        options = {"env": "demo", "package_name": "lymphocytosis"}
+        server.load_and_populate_data(PROJECT, pipeline_name="demo", **options)
+        tree = manager.create_modular_pipelines_tree_for_registered_pipeline("demo")
+        assert {"simulate", "ingest"} <= {child.id for child in tree["__root__"].children}
 
 
 def test_registering_warns_of_nothing():
