@@ -62,7 +62,7 @@ class System:
         self.facts = {
             "ensemble": ENSEMBLE.model_dump(mode="json"),
             "cohort": {"reactive": of_class, "tumoral": of_class},
-            "parameters": {"encoder": {"name": "resnet18"}},
+            "parameters": {"encoder": {"name": "resnet18"}, "views": ["original", "vertical"]},
             "methods": {"large": "large, pictures + clinical"},
             "evaluation": {
                 "patients": 24, "repeats": 2, "warnings": ["Mind this."], "advice": {},
@@ -89,7 +89,8 @@ class TestNewPatients:
                 "patient_id": name, "cell_count": count, "age_years": age, "lymphocyte_count": 7.5,
                 "inputs": "pictures", "probability": p, "probability_pictures": p,
                 "referral": None, "set": None, "advice": advice, "unlike": bool(flags),
-                "flags": flags, "reasons": ["Because."], "warnings": [f"{name}/0.png is odd"],
+                "flags": flags, "reasons": ["Because."], "predictions": [[p, 0.1], [0.3, 0.9]],
+                "warnings": [f"{name}/0.png is odd"],
                 **{f"large_{k}": v for k, v in
                    {"mean": p, "std": 0.1, "min": 0.1, "max": 0.9, "avg": 1, "sa": 0}.items()},
             }
@@ -124,6 +125,10 @@ class TestNewPatients:
         for told in ("darker background", "Because.", "Mind this.", "Few patients.", "odd"):
             assert told in text
         assert ("Anna" in html, "Bert" in html, "0.png" in html) == (names, names, names)
+        grids = [table for table in page.tables.values() if table[0][:1] == ["classifier"]]
+        assert grids[0] == [
+            ["classifier", "original", "vertical"], ["1", "0.620", "0.100"], ["2", "0.300", "0.900"]
+        ]  # fmt: skip
         assert page.faults == []
         sheets = [a["id"] for tag, a in page.tags if tag == "script" and "id" in a]
         assert {"all-1", "chosen-1", "all-2", "chosen-2"} <= set(sheets)

@@ -248,8 +248,11 @@ class TestPictures:
 def test_a_row_is_plain_values(world):
     row = diagnose(ReadySystem(world.bundle(), COMPUTE), world, "P18").row
     plain = (str, float, int, bool, type(None))
+    predictions = row.pop("predictions")
     for value in row.values():
         assert type(value) in plain or all(type(text) is str for text in value)
+    assert {type(p) for of_classifier in predictions for p in of_classifier} == {float}
+    assert np.mean(predictions) == pytest.approx(row["large_mean"])
 
 
 def test_the_small_embedding_may_decide(world):

@@ -474,7 +474,6 @@ def _new_patient(
                     "why": explain(name, statistics, ensemble),
                 }
             )
-    mean = row.get(f"{decides}_mean")
     warnings = list(row["warnings"])
     if not names and warnings:
         warnings = [f"{len(warnings)} warning(s) are left out, for they may name patients."]
@@ -488,15 +487,7 @@ def _new_patient(
         "probability": row["probability"],
         "probability_pictures": row["probability_pictures"],
         "sex": "",
-        "predictions": None
-        if mean is None
-        else {
-            **{name: row[f"{decides}_{name}"] for name in ("mean", "std", "min", "max")},
-            "number": 0,
-            "dots": [],
-            "grid": [],
-            "views": [],
-        },
+        "predictions": _described(row.get("predictions"), facts["parameters"]["views"]),
         "source": f"Judged by {row['inputs']}.",
         "said": said,
         "advised": "",
@@ -507,6 +498,20 @@ def _new_patient(
         "warnings": warnings,
         "cells": show_cells(own, pixels_of(patient_id), list(named)),
     }
+
+
+def _described(
+    predictions: Sequence[Sequence[float]] | None, views: Sequence[str]
+) -> dict[str, Any] | None:
+    """Describe predictions, a list for each classifier."""
+    if not predictions:
+        return None
+    rows = [
+        {"split": split, "view": view, "probability": probability}
+        for split, of_split in enumerate(predictions, start=1)
+        for view, probability in zip(views, of_split, strict=True)
+    ]
+    return describe_predictions(pd.DataFrame(rows))
 
 
 def _scores_of_bundle(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """The report as one HTML page, which asks nothing of any network."""
 
 import base64
-import json
-import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -34,12 +32,10 @@ def write_page(contents: Mapping[str, Any]) -> str:
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     # They are ours, and are neither escaped nor allowed by anything but their digests.
     inline = {name: (_FOLDER / f"page.{name}").read_text(encoding="utf-8") for name in _INLINE}
-    summary = json.dumps(list(contents["summary"])).replace("<", "\\u003c")
     page = environment.get_template("page.html.jinja").render(
         **contents,
         inline={name: Markup(text) for name, text in inline.items()},  # noqa: S704
         digests={name: _digest(text) for name, text in inline.items()},
-        summary_json=Markup(summary),  # noqa: S704 - JSON without a tag
         page_size=_SIZE,
     )
     return page.replace(_SIZE, f"{len(page.encode()) / 1e6:.1f} MB", 1)
@@ -69,16 +65,3 @@ def write_excuse(reason: str) -> str:
         "<p>Everything else of the run is saved.</p></body></html>\n"
     )
     return page.render(reason=reason)
-
-
-def summary_of(page: str) -> list[str]:
-    """Take a report's first sentences, for a preview.
-
-    Args:
-        page: as `write_page` returns it.
-
-    Returns:
-        The sentences; none where the page is no report.
-    """
-    found = re.search(r'<script type="application/json" id="summary-data">(.*?)</script>', page)
-    return list(json.loads(found[1])) if found else []

@@ -43,8 +43,10 @@ class Diagnosis:
             advice rests on; probability, referral, set and advice as in
             `decision.referral.Advice`, but a patient unlike the training patients is always to be
             looked at again; probability_pictures: of the pictures alone, calibrated too; unlike;
-            flags, reasons and warnings: lists of texts; and of each model's predictions mean, std,
-            min, max and the rules' decisions, None where the model was not asked.
+            flags, reasons and warnings: lists of texts; predictions: those that the advice rests
+            on, a list for each classifier, of a probability for each view; and of each model's
+            predictions mean, std, min, max and the rules' decisions, None where the model was not
+            asked.
         cells: a row for each picture: image_id, status, reason; contribution to the mean logit of
             the predictions that the advice rests on; distance of its embedding from the patient's
             mean, small for a typical cell; odd: further from the training patients' cells than 99 %
@@ -182,6 +184,7 @@ class ReadySystem:
             "flags": [flag.text for flag in flags],
             "reasons": self._reasons(advice, decides, predictions[decides], bool(flags)),
             "warnings": warnings,
+            "predictions": predictions[decides].tolist(),
         }
         give_memory_back()
         return Diagnosis(row | statistics, cells)
@@ -227,6 +230,7 @@ class ReadySystem:
             "unlike": None,
             "flags": [],
             "reasons": ["No picture could be taken, so nothing was predicted."],
+            "predictions": [],
             **self._statistics({}),
         }
 

@@ -136,6 +136,8 @@ def diagnose_patients(
     if none := [row["patient_id"] for row in rows if not row["cell_count"]]:
         logger.warning("No picture could be taken of %d patient(s): %s.", len(none), some(none))
     diagnoses = pd.DataFrame([row | {name: _joined(row[name]) for name in _LISTS} for row in rows])
+    # Each a list of lists.
+    diagnoses = diagnoses.drop(columns="predictions", errors="ignore")
     models = {
         name: "Int8" if name.endswith(("_avg", "_sa")) else "float64"
         for name in diagnoses.columns
