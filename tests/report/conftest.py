@@ -14,7 +14,7 @@ from lymphocytosis.decision.referral_evidence import judge_referral, measure_ref
 from lymphocytosis.decision.results import tabulate
 from lymphocytosis.decision.rules import RULES, summarise
 from lymphocytosis.parameters import EnsembleParameters, EvaluationParameters
-from lymphocytosis.report.contents import report_on_cohort
+from lymphocytosis.report.cohort import report_on_cohort
 from lymphocytosis.report.page import write_page
 
 ENSEMBLE = EnsembleParameters(

@@ -13,6 +13,7 @@ from lymphocytosis.report.plots import draw_plots
 
 Floats = npt.NDArray[np.float64]
 
+ADVICE = ("refer", "do not refer", "look again")
 _METRICS = {
     "balanced_accuracy": "AVG",
     "sensitivity": "AVG",

@@ -29,7 +29,7 @@ def write_report(
     evaluating: EvaluationParameters,
     **entries: Any,
 ) -> str:
-    """Write the report on a cohort; see `report.contents`.
+    """Write the report on a cohort; see `report.cohort`.
 
     Args:
         report: the block `report` of the parameters.
@@ -40,7 +40,7 @@ def write_report(
     Returns:
         An HTML page.
     """
-    from lymphocytosis.report.contents import report_on_cohort
+    from lymphocytosis.report.cohort import report_on_cohort
 
     return _write(report_on_cohort(entries, ensemble, evaluating, report.names))
 
@@ -54,7 +54,7 @@ def write_diagnosis_report(
     report: ReportParameters,
     versions: dict[str, str] | None,
 ) -> str:
-    """Write the report on new patients; see `report.contents`.
+    """Write the report on new patients; see `report.new_patients`.
 
     Args:
         ready_system: the trained system.
@@ -69,7 +69,7 @@ def write_diagnosis_report(
         An HTML page.
     """
     from lymphocytosis.imaging.store import decode_pictures
-    from lymphocytosis.report.contents import report_on_new_patients
+    from lymphocytosis.report.new_patients import report_on_new_patients
 
     policies = {name: getattr(image, name) for name in ("unreadable", "other_size", "other_mode")}
     shape = ready_system.image.model_copy(update=policies)
