@@ -282,7 +282,7 @@ class TestChoices:
         patients["person"] = person.to_numpy()
         seen = []
 
-        def pretrain(images, cells, others, encoder, pretext, compute, seed, progress):
+        def pretrain(images, cells, others, earlier, encoder, pretext, compute, seed, progress):
             seen.append((set(others["patient_id"]), seed))
             return {}, None, None
 

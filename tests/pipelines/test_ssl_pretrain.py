@@ -11,7 +11,7 @@ from kedro.config import OmegaConfigLoader
 
 from lymphocytosis import schemas
 from lymphocytosis.imaging.store import CellImages
-from lymphocytosis.parameters import check_parameters
+from lymphocytosis.parameters import JOINT_EMBEDDING, check_parameters
 from lymphocytosis.pipelines.embed.nodes import embed_cells
 from lymphocytosis.pipelines.ssl_pretrain.nodes import (
     plot_pretrain_history,
@@ -23,7 +23,7 @@ from lymphocytosis.progress import Progress
 from lymphocytosis.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[2] / "conf"
-KINDS = ["autoencoder", "frozen", "simclr", "vicreg", "igpt"]
+KINDS = ["autoencoder", "frozen", *JOINT_EMBEDDING, "igpt"]
 VIEWS = ["original", "horizontal"]
 PATIENTS = pd.DataFrame({"patient_id": ["P1", "P2", "P3"], "subset": ["train"] * 2 + ["test"]})
 
@@ -54,11 +54,11 @@ def run(store, tmp_path_factory):
     torch.manual_seed(0)
     torch.save(timm.create_model("test_efficientnet").state_dict(), weights)
 
-    def pretrain(name):
-        if name in ("simclr", "vicreg"):
+    def pretrain(name, earlier=None, **pretext):
+        if name in JOINT_EMBEDDING:
             pytest.importorskip("lightly", reason="needs the extra ssl")
         changes = {
-            "pretext": {"name": name, "epochs": 2},
+            "pretext": {"name": name, "epochs": 2, **pretext},
             "encoder": {"weights": str(weights)},
             "image": {"size": 40},
         }
@@ -67,8 +67,8 @@ def run(store, tmp_path_factory):
         )
         blocks = check_parameters(loader["parameters"])
         made = pretrain_encoder(
-            store, store.records, PATIENTS, blocks.encoder, blocks.pretext, blocks.compute, 0,
-            Progress(None),
+            store, store.records, PATIENTS, earlier, blocks.encoder, blocks.pretext, blocks.compute,
+            0, Progress(None),
         )  # fmt: skip
         return blocks, *made
 
@@ -77,7 +77,7 @@ def run(store, tmp_path_factory):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_each_task_gives_an_encoder_that_embeds_a_history_and_figures(run, store, name):
-    blocks, packed, history, shown = run(name)
+    blocks, packed, history, shown, _ = run(name)
     (table,) = embed_cells(store, store.records, packed, VIEWS, blocks.compute, Progress(None))
     assert table.num_rows == 6 * len(VIEWS)
     assert table.schema.field("small").type.list_size == blocks.encoder.small_dim
@@ -104,6 +104,25 @@ def test_each_task_gives_an_encoder_that_embeds_a_history_and_figures(run, store
     assert axis.get_ylabel() == name_of_loss(name)
 
 
+def test_a_longer_training_goes_on_from_a_finished_one(run, caplog):
+    def of(made):
+        _, packed, history, _, training = made
+        return packed["state_dict"], history, training
+
+    at_once, whole, _ = of(run("autoencoder", epochs=3))
+    _, _, training = of(run("autoencoder", epochs=2))
+    caplog.set_level("INFO")
+    state, history, _ = of(run("autoencoder", training, epochs=3))
+    assert "goes on from a finished training of 2 epochs" in caplog.text
+    assert history.equals(whole)
+    assert all(torch.equal(state[name], value) for name, value in at_once.items())
+    # One that was trained otherwise, or as long, is no beginning.
+    caplog.clear()
+    run("autoencoder", training, epochs=3, batch_size=2)
+    run("autoencoder", training, epochs=2)
+    assert "finished training" not in caplog.text
+
+
 def test_one_epoch_shows_in_the_history(pretext_parameters):
     for losses in ([0.3], [0.3, 0.2]):
         history = pd.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})
@@ -114,9 +133,10 @@ def test_one_epoch_shows_in_the_history(pretext_parameters):
 
 
 def test_nothing_is_trained_for_frozen_features(run):
-    blocks, packed, _, shown = run("frozen")
+    blocks, packed, _, shown, training = run("frozen")
     weights = torch.load(blocks.encoder.weights, weights_only=True)
     for name, values in packed["state_dict"].items():
         if name.startswith("encoder.model."):
             assert torch.equal(values, weights[name.removeprefix("encoder.model.")])
     assert list(shown) == ["original"]
+    assert training == {}
