@@ -1,3 +1,6 @@
+from threading import Event, Thread
+from time import sleep
+
 from matplotlib import rcParams
 from matplotlib.figure import Figure
 
@@ -35,3 +38,23 @@ def test_a_long_note_is_broken_into_lines_that_fit():
     figure.draw_without_rendering()
     text = figure._supxlabel
     assert text.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_threads_draw_one_after_the_other():
+    # Else one would take away the style while another still draws.
+    begun, done = Event(), []
+
+    @in_style
+    def slow():
+        begun.set()
+        sleep(0.1)
+        done.append("slow")
+        return Figure()
+
+    thread = Thread(target=slow)
+    thread.start()
+    begun.wait()
+    draw()
+    done.append("fast")
+    thread.join()
+    assert done == ["slow", "fast"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from textwrap import wrap
+from threading import RLock
 from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
@@ -17,6 +19,21 @@ BLUE, ORANGE, DARK, GREY = "#0072b2", "#e69f00", "#404040", "#8c8c8c"
 CLASSES = {"reactive": (BLUE, "o"), "tumoral": (ORANGE, "^"), "not known": (GREY, ".")}
 
 Given = ParamSpec("Given")
+# Matplotlib's settings are those of all threads.
+_LOCK = RLock()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Hold the project's style: for drawing, and for saving, since ticks are made only then.
+
+    Yields:
+        Once. Other threads wait until this one is done; then the settings are as before.
+    """
+    from matplotlib import rc_context
+
+    with _LOCK, rc_context(fname=STYLE):
+        yield
 
 
 def in_style(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
@@ -26,14 +43,12 @@ def in_style(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
         draw: returns a figure.
 
     Returns:
-        The same function; matplotlib's settings are as before when it returns.
+        The same function.
     """
 
     @wraps(draw)
     def styled(*args: Given.args, **kwargs: Given.kwargs) -> Figure:
-        from matplotlib import rc_context
-
-        with rc_context(fname=STYLE):
+        with style():
             return draw(*args, **kwargs)
 
     return styled

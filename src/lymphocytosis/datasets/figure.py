@@ -8,7 +8,7 @@ from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
-from lymphocytosis.figures import STYLE
+from lymphocytosis.figures import style
 from lymphocytosis.whole_files import appearing_whole
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ class FigureDataset(VersionedPathDataset["Figure", NoReturn]):
 
     def save(self, data: "Figure") -> None:
         """Draw the figure into a file."""
-        from matplotlib import rc_context
-
-        # Ticks are made while drawing, in the style of that moment.
-        with appearing_whole(Path(self._get_save_path())) as path, rc_context(fname=STYLE):
+        with appearing_whole(Path(self._get_save_path())) as path, style():
             data.savefig(path, format="png")
 
     def preview(self) -> ImagePreview:
