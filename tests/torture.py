@@ -151,14 +151,20 @@ class Run:
 
 
 def files(folder: Path) -> dict[Path, str]:
-    """Every file under a final name, with its digest; names without the run's time."""
+    """Every file under a final name, with its digest; names without the run's time.
+
+    A page names the versions that it shows: they are cut out of it.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         # A manifest tells when its run was: none is like another.
         left_out = any(part.startswith(".") for part in parts) or MANIFESTS in parts
         if path.is_file() and not left_out:
-            found[path.relative_to(folder)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            content = path.read_bytes()
+            if path.suffix == ".html":
+                content = re.sub(VERSION.pattern.encode(), b"", content)
+            found[path.relative_to(folder)] = hashlib.sha256(content).hexdigest()
     return found
 
 
