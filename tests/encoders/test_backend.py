@@ -57,7 +57,8 @@ def assert_near(found, expected):
 class TestOnnx:
     def test_gives_torchs_features_whatever_the_batch(self, embedder, pixels, caplog):
         embed = fastest_embed(embedder, pixels[:1], settings(), start_fabric(settings()))
-        assert not [record for record in caplog.records if record.name == backend.__name__]
+        ours = [record for record in caplog.records if record.name == backend.__name__]
+        assert not [record for record in ours if record.levelno >= logging.WARNING]
         for n in (1, 3, 7):
             assert_near(embed(pixels[:n]), features(embedder, pixels[:n]))
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from kedro.io import DataCatalog, Version
+from kedro.io import DataCatalog, MemoryDataset, Version
 from kedro.pipeline import node, pipeline
 
 from lymphocytosis.datasets.whole import CSVDataset, TextDataset
@@ -31,6 +31,7 @@ def ending(run_params, tmp_path, results):
         version = Version(RUN, RUN)
         datasets = {
             "results": CSVDataset(filepath=str(tmp_path / "out/results.csv"), version=version),
+            "evaluation": MemoryDataset("the scores"),
             "evaluation_summary": TextDataset(
                 filepath=str(tmp_path / "out/evaluation_summary.md"), version=version
             ),
@@ -89,3 +90,9 @@ class TestNext:
 
     def test_after_other_work_there_is_none(self, ending):
         assert "Next:" not in ending("contact_sheet")
+
+    def test_after_an_evaluation_alone_the_classifiers_come_first(self, ending, monkeypatch):
+        monkeypatch.setattr("lymphocytosis.decision.summary.outline", str)
+        lines = ending("evaluation")
+        assert "the scores" in lines
+        assert "    kedro run --pipelines=classify,ensemble,bundle" in lines

@@ -1,6 +1,7 @@
 """The evaluate pipeline on a tiny simulated cohort, through Kedro as a user runs it."""
 
 import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ TINY = {
     "ensemble": {"wanted_sensitivity": 0.9},
     "evaluation": {"folds": 3, "repeats": 2, "resamples": 100},
 }  # fmt: skip
+WARNED = []
 BEFORE = ["simulate", "ingest", "ssl_pretrain", "embed"]
 
 
@@ -51,8 +53,18 @@ def run(folder, names, **changes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
-    run(folder, BEFORE)
-    return folder, run(folder, ["evaluate"])
+    with warnings.catch_warnings(record=True) as seen:
+        # As Python filters them for a user.
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore", DeprecationWarning)
+        run(folder, BEFORE)
+        catalog = run(folder, ["evaluate"])
+    WARNED.extend(seen)
+    return folder, catalog
+
+
+def test_no_library_warns(finished):
+    assert [str(warning.message) for warning in WARNED] == []
 
 
 class TestOutputs:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from lymphocytosis.decision.leaks import ROW_ORDER, judge_traces
 from lymphocytosis.decision.thresholds import threshold_for_sensitivity
+from lymphocytosis.display import followed
 
 # The baseline that pictures have to beat.
 CLINICAL = "clinical, logistic regression"
@@ -43,7 +44,9 @@ def predict_controls(
         if known[columns].nunique().max() > 1
     }
     tables = []
-    for (repeat, fold), held_out in folds.groupby(["repeat", "fold"])["patient_id"]:
+    by_fold = folds.groupby(["repeat", "fold"])["patient_id"]
+    told = followed(by_fold, "controls", by_fold.ngroups, "folds")
+    for (repeat, fold), held_out in told:
         train, test = known.drop(held_out), known.loc[held_out]
         label = train["label"].to_numpy(dtype=int)
         # Fewer inner folds if a class has few persons, so that none trains on one class only.

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.evidence import RULES, measure
+from lymphocytosis.display import followed
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,7 +62,8 @@ def measure_learning_curves(
     numbers = predicted[shares].groupby("step")["number"].mean().round().astype(int)
     predicted.loc[shares, "number"] = predicted.loc[shares, "step"].map(numbers)
     tables = []
-    for _, rows in predicted.groupby(["varied", "number"]):
+    points = predicted.groupby(["varied", "number"])
+    for _, rows in followed(points, "learning curves", points.ngroups, "points"):
         table = measure(rows, _RESAMPLES, confidence, seed)
         varied = {name: rows[name].iloc[0] for name in ("varied", "number")}
         tables.append(table.assign(**varied))
@@ -87,7 +89,8 @@ def _predict(
     counts = np.bincount(owner, minlength=len(patients))
     most = counts[taking_part].max()
     steps = 2 ** np.arange(int(np.log2(most)) + 1)
-    for repeat, of_repeat in folds.groupby("repeat"):
+    repeats = folds.groupby("repeat")
+    for repeat, of_repeat in followed(repeats, "learning curves", repeats.ngroups, "repeats"):
         rng = np.random.default_rng([seed, int(of_repeat["repeat"].iloc[0])])
         few = _means_of_few(cells, owner, counts, steps, rng)
         means = few[-1]

@@ -141,6 +141,7 @@ def export_onnx(embedder: Embedder, example: Tensor) -> bytes:
     Raises:
         Exception: of many kinds, if the export fails.
     """
+    logger.info("exporting the encoder to ONNX, to embed faster")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Two pictures: the exporter treats a size of one as a constant.

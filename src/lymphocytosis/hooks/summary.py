@@ -65,11 +65,14 @@ def summarise(
     if next_ones:
         lines.append("Next:")
     for names, purpose in next_ones.items():
-        given = run_params["runtime_params"] or {}
+        env, given = run_params["env"], run_params["runtime_params"] or {}
+        if names == "bundle" and not ("results" in made or catalog.exists("large_classifiers")):
+            names = "classify,ensemble,bundle"
         if names == "predict":
             bundle = _place(catalog, "bundle")
+            env = None
             given = {"bundle": bundle, "cohort_dir": "new_patients", "workspace": "answers"}
-        lines += [f"  {purpose}:", f"    {_command(names, run_params['env'], given)}"]
+        lines += [f"  {purpose}:", f"    {_command(names, env, given)}"]
     return "\n".join(lines)
 
 
@@ -84,13 +87,13 @@ def _figures(made: set[str], catalog: DataCatalog) -> list[str]:
         "choice_evaluation": summary.outline,
         "diagnoses": nodes.describe,
     }
-    shown = [describe[entry](catalog.load(entry)) for entry in describe if entry in made]
-    return [
-        line
-        for text in shown
-        for given in ["", *text.splitlines(), ""]
-        for line in textwrap.wrap(given, 80) or [""]
-    ]
+    shown = [f"\n{describe[entry](catalog.load(entry))}\n\n" for entry in describe if entry in made]
+    return [line for text in shown for given in text.splitlines() for line in _fitted(given)]
+
+
+def _fitted(line: str) -> list[str]:
+    # The rest of a table's row is indented further than the next row.
+    return textwrap.wrap(line, 80, subsequent_indent=" " * 6 * line.startswith(" ")) or [""]
 
 
 def _place(catalog: DataCatalog, entry: str) -> str:
