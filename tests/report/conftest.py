@@ -13,6 +13,7 @@ from lymphocytosis.decision.referral import out_of_fold_probabilities
 from lymphocytosis.decision.referral_evidence import judge_referral, measure_referral
 from lymphocytosis.decision.results import tabulate
 from lymphocytosis.decision.rules import RULES, summarise
+from lymphocytosis.decision.subgroups import measure_subgroups
 from lymphocytosis.parameters import EnsembleParameters, EvaluationParameters
 from lymphocytosis.report.cohort import report_on_cohort
 from lymphocytosis.report.page import write_page
@@ -156,6 +157,7 @@ def _evaluate(patients, train, every, predict):
         "classifier_predictions": single,
         "nested_predictions": nested,
         "evaluation": measure(nested, 100, 0.95, 0),
+        "subgroups": measure_subgroups(nested, patients, 100, 0.95, 0),
         "referral_predictions": judged,
         "referral_evaluation": measure_referral(judged, 100, 0.95, 0),
         "evaluation_summary": "- **Mind the <order> of rows.**\n\nand more\n",

@@ -53,6 +53,16 @@ class TestNumbers:
                 given = one[["value", "low", "high"]].to_numpy(dtype=float)
                 np.testing.assert_allclose(figures(cell), given, atol=5e-4)
 
+    def test_each_group_of_patients_has_its_scores(self, read, entries):
+        _, *rows = read.tables["subgroups-table"]
+        table = entries["subgroups"]
+        own = table[table["method"] == "large, pictures + clinical"]
+        assert len(rows) == len(own[["trait", "group"]].drop_duplicates()) > 3
+        for row, (_, of) in zip(rows, own.groupby(["trait", "group"], sort=False), strict=True):
+            auc = of[of["metric"] == "auc"].iloc[0]
+            given = [] if pd.isna(auc["value"]) else auc[["value", "low", "high"]].astype(float)
+            np.testing.assert_allclose(figures(row[5]), given, atol=5e-4)
+
     def test_the_confusion_adds_up_and_is_that_of_the_advice(self, read, entries):
         _, *rows = read.tables["confusion-table"]
         judged = entries["referral_predictions"]

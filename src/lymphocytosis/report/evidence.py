@@ -260,6 +260,31 @@ def plots_of_predictions(
     return draw_plots(methods, truth, confidence) if len(set(truth)) == 2 else []
 
 
+def describe_subgroups(subgroups: pd.DataFrame, deciding: str) -> list[dict[str, Any]]:
+    """Describe how the method that decides does in groups of patients.
+
+    Args:
+        subgroups: as `evaluate` saves them.
+        deciding: the method that decides.
+
+    Returns:
+        For each group: name, patients of each class, scores by metric.
+    """
+    own = subgroups[subgroups["method"] == deciding]
+    rows = []
+    for (trait, group), of_group in own.groupby(["trait", "group"], sort=False):
+        found = {row["metric"]: row for row in of_group.to_dict("records")}
+        first = of_group.iloc[0]
+        rows.append(
+            {
+                "name": f"{trait}: {group}" if trait else str(group),
+                "patients": f"{first['reactive']} reactive, {first['tumoral']} tumoral",
+                "scores": [_interval(found[m]) for m in _METRICS if m != "brier"],
+            }
+        )
+    return rows
+
+
 def confusion(
     label: Sequence[int], decision: Sequence[int], repeats: int = 1
 ) -> dict[str, dict[str, float]]:

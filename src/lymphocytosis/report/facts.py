@@ -123,6 +123,7 @@ def tell_facts(
         "specification": "kedro run --pipelines=bundle puts the whole model into one folder, with "
         "a model card.",
         "performance": scores["words"][0] if scores["words"] else "",
+        "subgroups": "Scores by age, sex and count are above." if scores["subgroups"] else "",
         "undecided": f"{evidence.percent(advice['look_again'])} of the held-out patients are to be "
         "looked at again."
         if advice

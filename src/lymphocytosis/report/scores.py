@@ -28,6 +28,7 @@ def nothing_scored(confidence: float) -> dict[str, Any]:
     return {
         **dict.fromkeys(("evaluation", "results", "advice", "confusion")),
         "plots": [],
+        "subgroups": [],
         "words": [],
         "warnings": [],
         "confusion_of": "",
@@ -56,7 +57,8 @@ def score_cohort(
 
     Returns:
         evaluation and results, their tables; words, what they say; warnings; advice on held-out
-        patients; plots, and of whom (of); confusion at the threshold, and of whom; confidence.
+        patients; subgroups; plots, and of whom (of); confusion at the threshold, and of whom;
+        confidence.
     """
     scores = nothing_scored(evaluation.confidence)
     if entries["results"] is not None:
@@ -84,6 +86,10 @@ def score_cohort(
                 "Held-out patients of the evaluation, at the threshold chosen on the other folds' "
                 f"patients to find {evidence.percent(ensemble.wanted_sensitivity)} of the tumoral "
                 "ones; means over repeats."
+            )
+        if entries["subgroups"] is not None:
+            scores["subgroups"] = evidence.describe_subgroups(
+                entries["subgroups"], described["deciding"]
             )
         scores["plots"] = evidence.plots_of_evaluation(
             entries["nested_predictions"], described["deciding"], evaluation.confidence

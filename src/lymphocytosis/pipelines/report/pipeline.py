@@ -10,7 +10,7 @@ REPORTED = (
     "large_classifiers", "large_predictions", "small_predictions", "large_out_of_fold",
     "small_out_of_fold", "large_cell_contributions", "small_cell_contributions", "results",
     "classifier_predictions", "nested_predictions", "referral_predictions", "evaluation",
-    "referral_evaluation", "evaluation_summary", "evaluated_with",
+    "referral_evaluation", "evaluation_summary", "evaluated_with", "subgroups",
 )  # fmt: skip
 
 
