@@ -33,7 +33,7 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
     first = ordered.index[~ordered["patient_id"].duplicated()]
     rows = [describe(probability[a:b]) for a, b in pairwise([*first, len(ordered)])]
     statistics = pd.DataFrame(rows, columns=["mean", "std", "max", "min"], dtype=float)
-    statistics.insert(0, "patient_id", ordered["patient_id"].loc[first].to_numpy())
+    statistics.insert(0, "patient_id", ordered["patient_id"].loc[first].array)
     return statistics
 
 

@@ -66,7 +66,7 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
     made_by = {
         entry: name
         for name, made in reversed(list(pipelines.items()))
-        if name not in ("__default__", "simulate")
+        if name not in ("__default__", "demo", "simulate")
         for entry in made.all_outputs()
     }
     for entry in lacking:
