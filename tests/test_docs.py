@@ -37,7 +37,12 @@ def test_every_link_within_the_project_leads_somewhere(page):
 
 def test_every_page_that_code_names_is_there():
     folders = [PROJECT / name for name in ("src", "conf", "notebooks", "benchmarks")]
-    files = [file for folder in folders for file in folder.rglob("*.*") if file.suffix != ".pyc"]
+    files = [
+        file
+        for folder in folders
+        for file in folder.rglob("*.*")
+        if file.is_file() and file.suffix != ".pyc"
+    ]
     named = {name for file in files for name in re.findall(r"docs/\w+\.md", file.read_text())}
     assert len(named) > 5
     assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []

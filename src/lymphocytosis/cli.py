@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -99,10 +100,15 @@ def prune(keep: int, yes: bool, env: str | None, params: dict[str, Any]) -> None
     kept = choose_kept(found, keep, _entries(context, workspace), workspace)
     old = [run for run in found if run.version not in kept]
     sizes = [run.size for run in old]
-    lines = [
-        "kept:",
-        *(f"  {run.version}  {kept[run.version]}" for run in found if run.version in kept),
-    ]
+    lines = ["kept:"]
+    for run in found:
+        if run.version in kept:
+            lines += wrap(
+                f"{run.version}  {kept[run.version]}",
+                width=80,
+                initial_indent="  ",
+                subsequent_indent=" " * 28,
+            )
     lines += ["to remove:" if old else "to remove: nothing"]
     lines += [f"  {run.version}{in_bytes(size):>10}" for run, size in zip(old, sizes, strict=True)]
     _show(lines)

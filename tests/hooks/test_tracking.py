@@ -14,6 +14,7 @@ from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.datasets.figure import FigureDataset
 from lymphocytosis.datasets.whole import CSVDataset, ParquetDataset
 from lymphocytosis.hooks.tracking import TrackingHooks
+from lymphocytosis.parameters import SplitParameters
 from lymphocytosis.runs.manifest import write_manifest
 from lymphocytosis.settings import HOOKS
 from tests.runs.conftest import manifest_of
@@ -65,7 +66,8 @@ class TestTracked:
         catalog["bundle"] = BundleDataset(filepath=str(tmp_path / "bundle"))
         (tmp_path / "bundle").mkdir()
         (tmp_path / "bundle/card.md").write_text("A card.")
-        catalog["parameters"] = {"mil": {"epochs": 3}, "seed": 0}
+        splits = SplitParameters(source="stratified", count=5, validation_share=0.125)
+        catalog["parameters"] = {"mil": {"epochs": 3}, "splits": splits}
         catalog["params:workspace"] = str(workspace)
         history = pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "split": 1, "kept": False})
         columns = ["method", "test_balanced_accuracy", "out_of_fold_balanced_accuracy"]
@@ -96,7 +98,12 @@ class TestTracked:
         run, client = tracked()
         assert run.info.status == "FINISHED"
         assert run.info.run_name == run.data.tags["run"] == RUN
-        assert run.data.params == {"mil.epochs": "3", "seed": "0"}
+        assert run.data.params == {
+            "mil.epochs": "3",
+            "splits.source": "stratified",
+            "splits.count": "5",
+            "splits.validation_share": "0.125",
+        }
         losses = client.get_metric_history(run.info.run_id, "large/loss")
         assert [(loss.step, loss.value) for loss in losses] == [(1, 1.0), (2, 0.5)]
         assert run.data.metrics["results/large AVG/out_of_fold_balanced_accuracy"] == 0.8

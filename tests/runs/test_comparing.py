@@ -37,6 +37,15 @@ def test_parameters_code_and_inputs(add_run, differences):
     ]
 
 
+def test_what_one_made_and_the_other_loaded_is_compared(add_run, differences, tmp_path):
+    add_run(version(0), ["02_x/cells.parquet", "02_x/patients.parquet"])
+    made = find_runs(tmp_path)[0].manifest.outputs
+    other = made["patients"].model_copy(update={"sha256": "0"})
+    add_run(version(1), inputs={"cells": made["cells"], "patients": other})
+    lines = differences().splitlines()
+    assert lines[lines.index("inputs: 2 in both, of which 1 differ") + 1] == "  differ: patients"
+
+
 @pytest.fixture
 def save(tmp_path):
     """A function that saves a table as a run's version of an entry."""

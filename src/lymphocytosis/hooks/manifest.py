@@ -40,7 +40,7 @@ class ManifestHooks(threading.local):
                     for name, value in run_params.items()
                     if value and name not in ("run_id", "project_path", "kedro_version", "runner")
                 },
-                parameters=catalog.load("parameters"),
+                parameters=catalog["parameters"].load(),
                 code=code_version(),
                 packages=packages(),
                 inputs={
@@ -49,7 +49,7 @@ class ManifestHooks(threading.local):
                     if (file := _described(entry, catalog)) is not None
                 },
             )
-            write_manifest(Path(catalog.load("params:workspace")), self.manifest)
+            write_manifest(Path(catalog["params:workspace"].load()), self.manifest)
         except OSError as error:
             raise refusal(plainly(error, catalog) or str(error)) from error
 
@@ -84,13 +84,14 @@ class ManifestHooks(threading.local):
             if file and (file.version or (entry in made and how["exit"] == "done")):
                 outputs[entry] = file
         changes = {"ended": datetime.now(UTC), "seconds": seconds, "outputs": outputs, **how}
-        workspace = Path(catalog.load("params:workspace"))
+        workspace = Path(catalog["params:workspace"].load())
         write_manifest(workspace, manifest.model_copy(update=changes))
 
 
 def _described(entry: str, catalog: DataCatalog, made_by: str | None = None) -> File | None:
     """Describe what an entry holds on the disk, if anything."""
-    dataset, workspace = catalog[entry], Path(catalog.load("params:workspace"))
+    # Through the datasets: Kedro would log each load.
+    dataset, workspace = catalog[entry], Path(catalog["params:workspace"].load())
     if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
         version = made_by or (dataset.exists() and dataset.resolve_load_version())
         path = Path(dataset._get_versioned_path(version)) if version else None

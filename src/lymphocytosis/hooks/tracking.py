@@ -16,6 +16,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
+from pydantic_core import to_jsonable_python
 
 from lymphocytosis.datasets.figure import FigureDataset
 from lymphocytosis.errors import brief
@@ -90,8 +91,9 @@ class TrackingHooks(threading.local):
             run_name=config.tracking.run.name or run_params["run_id"],
             tags={name: str(value) for name, value in tags.items() if value is not None},
         ).info.run_id
-        parameters = leaves(catalog.load("parameters")).items()
-        params = [Param(name, str(value)[:500]) for name, value in parameters]
+        # Kedro puts typed blocks among them.
+        parameters = leaves(to_jsonable_python(catalog["parameters"].load()))
+        params = [Param(name, str(value)[:500]) for name, value in parameters.items()]
         for first in range(0, len(params), _MOST_PARAMS):
             self.client.log_batch(self.run, params=params[first : first + _MOST_PARAMS])
 
@@ -124,7 +126,7 @@ class TrackingHooks(threading.local):
         from mlflow.entities import Metric
 
         metrics, now = [], time.time_ns() // 1_000_000
-        workspace = Path(catalog.load("params:workspace"))
+        workspace = Path(catalog["params:workspace"].load())
         self.client.log_artifact(self.run, manifest_path(workspace, version))
         for entry in sorted(pipeline.all_outputs()):
             dataset = catalog[entry]

@@ -1,6 +1,7 @@
 """In what two runs differ, in words and short tables."""
 
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -43,9 +44,18 @@ def _of_manifests(first: Manifest, second: Manifest) -> list[str]:
         *_changed("code", first.code, second.code),
         *_changed("packages", first.packages, second.packages),
         *_changed("parameters", leaves(first.parameters), leaves(second.parameters)),
-        *_files("inputs", first.inputs, second.inputs),
+        # What one loaded the other may have made.
+        *_files(
+            "inputs",
+            {**_also(first.outputs, second.inputs), **first.inputs},
+            {**_also(second.outputs, first.inputs), **second.inputs},
+        ),
         *_files("outputs", first.outputs, second.outputs),
     ]
+
+
+def _also(made: dict[str, File], loaded: dict[str, File]) -> dict[str, File]:
+    return {name: file for name, file in made.items() if name in loaded}
 
 
 def _changed(title: str, first: dict[str, Any], second: dict[str, Any]) -> list[str]:
@@ -73,7 +83,14 @@ def _files(title: str, first: dict[str, File], second: dict[str, File]) -> list[
         ("only in A", sorted(first.keys() - both)),
         ("only in B", sorted(second.keys() - both)),
     ):
-        lines += [f"  {what}: {name}" for name in names]
+        if names:
+            lines += wrap(
+                f"{what}: {', '.join(names)}",
+                width=80,
+                initial_indent="  ",
+                subsequent_indent="    ",
+                break_long_words=False,
+            )
     return lines
 
 
