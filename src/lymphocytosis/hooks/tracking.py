@@ -91,9 +91,10 @@ class TrackingHooks(threading.local):
             run_name=config.tracking.run.name or run_params["run_id"],
             tags={name: str(value) for name, value in tags.items() if value is not None},
         ).info.run_id
-        # Kedro puts typed blocks among them.
+        # Of the blocks that a run reads Kedro has made typed ones, in which 25 is 25.0.
         parameters = leaves(to_jsonable_python(catalog["parameters"].load()))
-        params = [Param(name, str(value)[:500]) for name, value in parameters.items()]
+        texts = {name: str(value).removesuffix(".0") for name, value in parameters.items()}
+        params = [Param(name, text[:500]) for name, text in texts.items()]
         for first in range(0, len(params), _MOST_PARAMS):
             self.client.log_batch(self.run, params=params[first : first + _MOST_PARAMS])
 
