@@ -149,9 +149,8 @@ def pretrain(
             }
             progress.save_values("epoch", kept)
     logger.info(
-        "pretraining: %d epochs, the loss went from %.4g to %.4g",
-        len(losses), losses[0], losses[-1],
-    )  # fmt: skip
+        "pretraining: loss %.4g in the first epoch, %.4g in the last", losses[0], losses[-1]
+    )
     return Pretraining(
         state=best or _copy_of_state(task.kept),
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),
