@@ -438,6 +438,8 @@ def _weights(n: int) -> Floats:
 
 def _scales(by_group: Floats) -> Floats:
     """95 % quantile of patients' unlikeness (n, g) in each group, (g,)."""
+    if not len(by_group):
+        return np.full(len(_GROUPS), 0.5)
     # It is 0 where no training patient has anything unusual.
     return np.maximum(0.5, _weights(len(by_group))[3] @ np.sort(by_group, axis=0))
 

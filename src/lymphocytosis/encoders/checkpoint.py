@@ -133,7 +133,7 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
     """
     kind, image = _kind_of(checkpoint), image_of(checkpoint)
     try:
-        encoder = EncoderParameters.model_validate(_UNTOLD | checkpoint["parameters"]["encoder"])
+        encoder = encoder_of(checkpoint)
         model: Embedder
         if kind == "igpt":
             igpt = IgptParameters.model_validate(checkpoint["parameters"]["pretext"]["igpt"])
@@ -148,6 +148,21 @@ def unpack(checkpoint: dict[str, Any]) -> tuple[Embedder, ImageParameters]:
     except MISFITS as error:
         raise _misfit(error) from error
     return model.eval(), image
+
+
+def encoder_of(checkpoint: dict[str, Any]) -> EncoderParameters:
+    """Read the block `encoder` of a pretrained model's parameters.
+
+    Args:
+        checkpoint: what `pack` returned.
+
+    Returns:
+        The block; of models that were packed before some of its keys existed, what they meant.
+
+    Raises:
+        ValueError: the values are no such block.
+    """
+    return EncoderParameters.model_validate(_UNTOLD | checkpoint["parameters"]["encoder"])
 
 
 def image_of(checkpoint: dict[str, Any]) -> ImageParameters:
@@ -206,7 +221,7 @@ def origin(checkpoint: dict[str, Any]) -> Origin:
     """
     _kind_of(checkpoint)
     try:
-        encoder = EncoderParameters.model_validate(_UNTOLD | checkpoint["parameters"]["encoder"])
+        encoder = encoder_of(checkpoint)
         pretext = checkpoint["parameters"]["pretext"]
         # Not validated as a whole: `pack` leaves out the blocks of other tasks.
         if not isinstance(pretext["name"], str) or pretext["images"] not in ("all", "train"):

@@ -19,7 +19,7 @@ from lymphocytosis.decision.referral import Referral, say_limits
 from lymphocytosis.decision.summary import say_what_encoder_saw
 from lymphocytosis.decision.unlike import Reference
 from lymphocytosis.encoders import weights
-from lymphocytosis.encoders.checkpoint import fingerprint, origin
+from lymphocytosis.encoders.checkpoint import encoder_of, fingerprint, origin
 from lymphocytosis.parameters import EncoderParameters, EnsembleParameters
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -109,7 +109,7 @@ def describe_system(
         Plain values.
     """
     training, trained = autoencoder["parameters"], classifiers["large"]["parameters"]
-    encoder = EncoderParameters.model_validate(training["encoder"])
+    encoder = encoder_of(dict(autoencoder))
     file = weights.fingerprint(encoder)
     seen, decides = origin(dict(autoencoder)), referrals[ensemble.size]
     return {
