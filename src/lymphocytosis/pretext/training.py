@@ -135,6 +135,7 @@ def pretrain(
             of_all = finite_losses(of_batches, epoch, "the encoder", "pretext.learning_rate")
             losses.append(float(of_all.mean()))
             _check_weights(task.module, epoch)
+            logger.info("pretraining: epoch %d of %d, loss %.4g", epoch, pretext.epochs, losses[-1])
             if pretext.keep == "best" and losses[-1] == min(losses):
                 best = _copy_of_state(task.kept)
             if epoch == pretext.early_epoch:
@@ -148,9 +149,6 @@ def pretrain(
                 "pictures": {title: torch.from_numpy(drawn) for title, drawn in pictures.items()},
             }
             progress.save_values("epoch", kept)
-    logger.info(
-        "pretraining: loss %.4g in the first epoch, %.4g in the last", losses[0], losses[-1]
-    )
     return Pretraining(
         state=best or _copy_of_state(task.kept),
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),
