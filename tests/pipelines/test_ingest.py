@@ -357,7 +357,7 @@ class TestRefusals:
         result = kedro(root, f"{SIZES},image.{key}=refuse")
         self.refuse(result, "trainset/P1/odd.png: ", reason, f"image.{key} is 'refuse'")
         files = [path for path in (root.parent / "workspace").rglob("*") if path.is_file()]
-        assert sorted(path.name for path in files) == [".run.lock", ".run.txt"]
+        assert sorted(path.name for path in files) == [".run.lock", ".run.txt", "manifest.json"]
 
     def test_a_patient_whose_pictures_are_all_left_out(self, kedro, write_cohort):
         root = write_cohort({"P1": {}, "P2": {"GENDER": "M"}})
