@@ -36,13 +36,14 @@ install: .venv/installed
 demo: install
 	$(BIN)/kedro run --env=demo
 
+# The workers share the cores, so threads of OpenMP must not wait for each other at full speed.
 test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) docs
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 # Strict: a broken link, or a formula or a docstring that can't be read, fails. The variable silences
 # the makers' note on their next product.
