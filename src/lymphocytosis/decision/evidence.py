@@ -133,17 +133,13 @@ def measure(
         (Brier, calibration) lower is better.
     """
     label, persons, methods = by_method(nested_predictions)
-    # First the original patients, then the resamples.
-    weights = np.vstack(
-        [np.ones((1, len(label))), resample_persons(persons, label, resamples, seed)]
-    )
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    weights = draw_weights(persons, label, resamples, seed)
     baseline = _scores(methods[CLINICAL], label, weights)
     rows = []
     for method, predictions in methods.items():
         for (rule, metric), scores in _scores(predictions, label, weights).items():
             of_resamples = scores.mean(axis=0)
-            low, high = np.percentile(of_resamples[1:], tails)
+            low, high = ends(of_resamples, confidence)
             row: dict[str, object] = {
                 "method": method,
                 "rule": rule,
@@ -161,7 +157,7 @@ def measure(
                     (rule, metric) if (rule, metric) in baseline else ("AVG", metric)
                 ]
                 difference = of_resamples - against.mean(axis=0)
-                low, high = np.percentile(difference[1:], tails)
+                low, high = ends(difference, confidence)
                 row |= {"difference": difference[0], "difference_low": low, "difference_high": high}
                 if metric == "auc":
                     pair = (predictions.probability, methods[CLINICAL].probability)
@@ -229,19 +225,47 @@ def compare(
         return None
     label, persons, methods = by_method(first)
     others = by_method(second)[2]
-    weights = np.vstack(
-        [np.ones((1, len(label))), resample_persons(persons, label, resamples, seed)]
-    )
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    weights = draw_weights(persons, label, resamples, seed)
     rows = []
     for method in (method for method in methods if method in others):
         old, new = (_scores(one[method], label, weights) for one in (methods, others))
         for rule, metric in (key for key in old if key in new):
             before, after = (scores[rule, metric].mean(axis=0) for scores in (old, new))
-            low, high = np.percentile((after - before)[1:], tails)
+            low, high = ends(after - before, confidence)
             row = (method, rule, metric, before[0], after[0], after[0] - before[0], low, high)
             rows.append((*row, len(label), len(old[rule, metric])))
     return pd.DataFrame(rows, columns=COMPARED)
+
+
+def draw_weights(
+    persons: npt.NDArray[np.object_], label: npt.NDArray[np.int64], resamples: int, seed: int
+) -> Floats:
+    """Weigh patients as they are, and then as in each resample of persons.
+
+    Args:
+        persons: (p,) the person of each patient.
+        label: (p,) 0 or 1.
+        resamples: how many resamples.
+        seed: of the draws.
+
+    Returns:
+        (1 + resamples, p); the first row holds ones.
+    """
+    return np.vstack([np.ones((1, len(label))), resample_persons(persons, label, resamples, seed)])
+
+
+def ends(figures: Floats, confidence: float) -> tuple[float, float]:
+    """Take the bootstrap's interval of a figure.
+
+    Args:
+        figures: (1 + resamples,) under the weights of `draw_weights`.
+        confidence: level of the interval.
+
+    Returns:
+        The percentiles of the resamples' figures.
+    """
+    low, high = np.percentile(figures[1:], [50 * (1 - confidence), 50 * (1 + confidence)])
+    return float(low), float(high)
 
 
 def resample_persons(
@@ -306,12 +330,17 @@ def weighted_auc(probability: Floats, label: npt.NDArray[np.int64], weights: Flo
     """
     positive, negative = weights[:, label == 1], weights[:, label == 0]
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    areas = []
-    for of_repeat in probability:
-        apart = of_repeat[label == 1][:, None] - of_repeat[label == 0]
-        ordered = (np.sign(apart) + 1) / 2
-        areas.append(((positive @ ordered) * negative).sum(axis=1) / pairs)
+    areas = [
+        ((positive @ ordered) * negative).sum(axis=1) / pairs
+        for ordered in (_in_order(of_repeat, label) for of_repeat in probability)
+    ]
     return np.array(areas)
+
+
+def _in_order(probability: Floats, label: npt.NDArray[np.int64]) -> Floats:
+    """Of each pair of a tumoral and a reactive patient: 1 in the right order, 0.5 for a tie."""
+    ordered: Floats = (np.sign(probability[label == 1][:, None] - probability[label == 0]) + 1) / 2
+    return ordered
 
 
 def delong(first: Floats, second: Floats, label: npt.NDArray[np.int64]) -> float:
@@ -343,8 +372,7 @@ def delong(first: Floats, second: Floats, label: npt.NDArray[np.int64]) -> float
 
 def _shares_in_area(probability: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Of each tumoral patient the share of reactive ones below it, and the other way round."""
-    apart = probability[:, label == 1, None] - probability[:, None, label == 0]
-    ordered = ((np.sign(apart) + 1) / 2).mean(axis=0)
+    ordered = np.mean([_in_order(of_repeat, label) for of_repeat in probability], axis=0)
     return ordered.mean(axis=1), ordered.mean(axis=0)
 
 

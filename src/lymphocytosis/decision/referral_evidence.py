@@ -3,9 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binomtest
 
-from lymphocytosis.decision.evidence import resample_persons
+from lymphocytosis.decision.evidence import draw_weights, ends
 from lymphocytosis.decision.referral import (
     CALIBRATIONS,
     advise,
@@ -16,7 +15,7 @@ from lymphocytosis.decision.referral import (
     in_order,
     log_losses,
 )
-from lymphocytosis.decision.results import interval
+from lymphocytosis.decision.results import exact_interval, interval
 
 Floats = npt.NDArray[np.float64]
 # By calibration and metric: value, low, high, patients.
@@ -147,28 +146,25 @@ def _shares(judged: pd.DataFrame, confidence: float) -> Scores:
         share = found[of].mean()
         patients = round(of.sum() / judged["repeat"].nunique())
         successes = round(share * patients) if patients else 0
-        exact = binomtest(successes, patients).proportion_ci(confidence) if patients else (NAN, NAN)
+        exact = exact_interval(successes, patients, confidence)
         shares[None, metric] = (share, *exact, patients)
         if metric.startswith("decided_"):
             decided.append(np.arange(patients) < successes)
-    ends = interval(*decided, confidence=confidence) if all(map(len, decided)) else (NAN, NAN)
+    both_ends = interval(*decided, confidence=confidence) if all(map(len, decided)) else (NAN, NAN)
     both = (shares[None, f"decided_{name}"][0] for name in right)
-    shares[None, "decided_balanced_accuracy"] = (sum(both) / 2, *ends, sum(map(len, decided)))
+    shares[None, "decided_balanced_accuracy"] = (sum(both) / 2, *both_ends, sum(map(len, decided)))
     return shares
 
 
 def _errors(judged: pd.DataFrame, resamples: int, confidence: float, seed: int) -> Scores:
     patients = judged.drop_duplicates("patient_id").set_index("patient_id").sort_index()
     label = judged["label"].to_numpy(dtype=np.int64)
-    drawn = resample_persons(
+    weights = draw_weights(
         patients["person"].to_numpy(dtype=object),
         patients["label"].to_numpy(dtype=np.int64),
         resamples,
         seed,
     )
-    # First the original patients, then the resamples.
-    weights = np.vstack([np.ones((1, len(patients))), drawn])
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     chosen = judged.drop_duplicates(["repeat", "fold"])["kept"]
     errors: Scores = {}
     for name in CALIBRATIONS:
@@ -177,7 +173,6 @@ def _errors(judged: pd.DataFrame, resamples: int, confidence: float, seed: int) 
         for metric, of_rows in found.items():
             of_patients = pd.Series(of_rows).groupby(judged["patient_id"].to_numpy()).mean()
             scores = weights @ of_patients.to_numpy() / weights.sum(axis=1)
-            low, high = np.percentile(scores[1:], tails)
-            errors[name, metric] = (scores[0], low, high, len(patients))
+            errors[name, metric] = (scores[0], *ends(scores, confidence), len(patients))
         errors[name, "kept"] = ((chosen == name).mean(), NAN, NAN, len(patients))
     return errors

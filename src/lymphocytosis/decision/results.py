@@ -37,6 +37,25 @@ def score(decisions: pd.DataFrame, label: "pd.Series[int]") -> dict[str, float |
     }
 
 
+def exact_interval(successes: int, n: int, confidence: float) -> tuple[float, float]:
+    """Compute the exact (Clopper-Pearson) interval of a share.
+
+    Args:
+        successes: of n.
+        n: how many there are.
+        confidence: level of the interval.
+
+    Returns:
+        The interval's ends; nan where there is nobody.
+    """
+    from scipy.stats import binomtest
+
+    if not n:
+        return float("nan"), float("nan")
+    exact = binomtest(successes, n).proportion_ci(confidence)
+    return float(exact.low), float(exact.high)
+
+
 def interval(*right: npt.NDArray[np.bool_], confidence: float = 0.95) -> tuple[float, float]:
     """Compute the interval of a balanced accuracy, also for few patients.
 
@@ -54,14 +73,12 @@ def interval(*right: npt.NDArray[np.bool_], confidence: float = 0.95) -> tuple[f
     Source:
         Newcombe 1998, Statistics in Medicine 17(8):873, method 10 (the rule, for a difference).
     """
-    from scipy.stats import binomtest
-
     below = above = 0.0
     for of_class in right:
         share = of_class.mean()
-        exact = binomtest(int(of_class.sum()), len(of_class)).proportion_ci(confidence)
-        below += (share - exact.low) ** 2
-        above += (exact.high - share) ** 2
+        low, high = exact_interval(int(of_class.sum()), len(of_class), confidence)
+        below += (share - low) ** 2
+        above += (high - share) ** 2
     middle = sum(of_class.mean() for of_class in right)
     return (middle - below**0.5) / 2, (middle + above**0.5) / 2
 

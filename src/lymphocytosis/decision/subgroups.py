@@ -5,11 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binomtest
 
 from lymphocytosis.decision.controls import CLINICAL
-from lymphocytosis.decision.evidence import resample_persons, weighted_auc
-from lymphocytosis.decision.results import interval
+from lymphocytosis.decision.evidence import draw_weights, ends, weighted_auc
+from lymphocytosis.decision.results import exact_interval, interval
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -69,11 +68,11 @@ def measure_subgroups(
             probability, decision = (
                 wide[c][ids].to_numpy(dtype=float) for c in ("probability", "decision")
             )
-            drawn = resample_persons(
+            weights = draw_weights(
                 whose.loc[ids, "person"].to_numpy(dtype=object), label, resamples, seed
             )
             scores = _of_decisions(decision, label, confidence)
-            scores |= _of_probabilities(probability, label, drawn, confidence)
+            scores |= _of_probabilities(probability, label, weights, confidence)
             reactive, tumoral = (int((label == value).sum()) for value in (0, 1))
             rows += [
                 (method, trait, group, metric, *figures, reactive, tumoral, len(wide))
@@ -117,33 +116,30 @@ def _of_decisions(
         share = float(of_class.mean()) if n else np.nan
         # Repeats of the same patients make no interval narrower.
         found = round(share * n) if n else 0
-        ends = binomtest(found, n).proportion_ci(confidence) if n else (np.nan, np.nan)
-        scores[name] = (share, float(ends[0]), float(ends[1]))
+        scores[name] = (share, *exact_interval(found, n, confidence))
         right.append(np.arange(n) < found)
     both = (scores["specificity"][0] + scores["sensitivity"][0]) / 2
-    ends = interval(*right, confidence=confidence) if all(map(len, right)) else (np.nan, np.nan)
-    return {"balanced_accuracy": (both, *ends), **scores}
+    unknown = (np.nan, np.nan)
+    of_both = interval(*right, confidence=confidence) if all(map(len, right)) else unknown
+    return {"balanced_accuracy": (both, *of_both), **scores}
 
 
 def _of_probabilities(
-    probability: Floats, label: Labels, drawn: Floats, confidence: float
+    probability: Floats, label: Labels, weights: Floats, confidence: float
 ) -> dict[str, tuple[float, float, float]]:
-    """Scores of probabilities (r, p), with intervals by resamples (s, p)."""
+    """Scores of probabilities (r, p), with intervals by the weights (s, p) of resamples."""
     names = ["auc", *(f"sensitivity_at_{round(100 * s)}" for s in SPECIFICITIES)]
     if len(np.unique(label)) < 2:
         return dict.fromkeys(names, (np.nan, np.nan, np.nan))
-    weights = np.vstack([np.ones((1, len(label))), drawn])
     # A resample of persons may hold no patient of a class, where two share a person.
     complete = (weights[:, label == 0].sum(axis=1) > 0) & (weights[:, label == 1].sum(axis=1) > 0)
     weights = weights[complete]
     curves = [weighted_auc(probability, label, weights).mean(axis=0)]
     curves += [_sensitivity_at(s, probability, label, weights) for s in SPECIFICITIES]
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    scores = {}
-    for name, found in zip(names, curves, strict=True):
-        low, high = np.percentile(found[1:], tails)
-        scores[name] = (float(found[0]), float(low), float(high))
-    return scores
+    return {
+        name: (float(found[0]), *ends(found, confidence))
+        for name, found in zip(names, curves, strict=True)
+    }
 
 
 def _sensitivity_at(

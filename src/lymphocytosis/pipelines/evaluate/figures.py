@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from lymphocytosis.decision import curves
 from lymphocytosis.decision.controls import CLINICAL
-from lymphocytosis.decision.evidence import by_method, resample_persons
+from lymphocytosis.decision.evidence import by_method, draw_weights
 from lymphocytosis.decision.referral_evidence import calibrate_by_others
 from lymphocytosis.figures import BLUE, DARK, GREY, ORANGE, entitle, in_style
 from lymphocytosis.parameters import EvaluationParameters
@@ -58,8 +58,7 @@ def plot_curves(
         for age and count, and for pictures with clinical values.
     """
     label, persons, methods = by_method(nested_predictions)
-    resampled = resample_persons(persons, label, _RESAMPLES, evaluation.seed)
-    weights = np.vstack([np.ones((1, len(label))), resampled])
+    weights = draw_weights(persons, label, _RESAMPLES, evaluation.seed)
     tails = [50 * (1 - evaluation.confidence), 50 * (1 + evaluation.confidence)]
     area = scores[scores["metric"] == "auc"].set_index("method")
     figure = Figure(figsize=(7.6, 8.6))
