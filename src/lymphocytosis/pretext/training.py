@@ -157,9 +157,14 @@ def pretrain(
     )
 
 
+def _encoders_of(module: nn.Module) -> list[Encoder]:
+    """The encoder within a task's module; of DINO, the teacher's and the student's."""
+    return [part for part in module.modules() if isinstance(part, Encoder)]
+
+
 def _fix_first(module: nn.Module, share: float) -> None:
     """Exclude the first layers of the encoder from training, up to a share of its weights."""
-    for encoder in (part for part in module.modules() if isinstance(part, Encoder)):
+    for encoder in _encoders_of(module):
         weights = list(encoder.parameters())
         most, fixed = share * sum(weight.numel() for weight in weights), 0
         for weight in weights:
@@ -215,7 +220,7 @@ def _steps(
     """Take a training step for each batch of rows; yield its loss, on the device."""
     model.train()
     if pretext.batch_norm == "fixed":
-        for encoder in (part for part in task.module.modules() if isinstance(part, Encoder)):
+        for encoder in _encoders_of(task.module):
             for layer in encoder.modules():
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.eval()
