@@ -13,12 +13,13 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from benchmarks.encoders import plain_encoder
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.backend import Embed, export_onnx, fastest_embed
 from lymphocytosis.encoders.pictures import to_unit
-from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from lymphocytosis.parameters import ComputeParameters
 
 SMALL = "tf_efficientnet_lite0"
 # Encoder, side of the pictures, pictures in a batch, turns: a small one, and the paper's.
@@ -35,9 +36,7 @@ def measure() -> list[Row]:
 
 @torch.inference_mode()
 def _rows(name: str, side: int, pictures: int, turns: int) -> list[Row]:
-    encoder = EncoderParameters(
-        name=name, weights="random", small_dim=1024, pool="mean", layers=1, zooms=(1.0,)
-    )
+    encoder = plain_encoder(name, 1024)
     embedder = build_autoencoder(encoder, side, 0).eval()
     shape = (pictures, side, side, 3)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from kedro.io import Version
 
+from benchmarks.encoders import plain_encoder
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
@@ -27,14 +28,7 @@ from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 from lymphocytosis.pipelines.embed.nodes import table_of
 from lymphocytosis.progress import Progress
 
-ENCODER = EncoderParameters(
-    name="tf_efficientnet_lite0",
-    weights="random",
-    small_dim=1024,
-    pool="mean",
-    layers=1,
-    zooms=(1.0,),
-)
+ENCODER = plain_encoder("tf_efficientnet_lite0", 1024)
 VIEWS = ["original", "horizontal", "vertical"]
 SIDE, PICTURES, BATCH, TURNS = 112, 704, 32, 5  # two shards
 

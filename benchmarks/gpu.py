@@ -29,6 +29,7 @@ import yaml
 
 from benchmarks import classifiers
 from benchmarks.embedding import VIEWS, embed_rows
+from benchmarks.encoders import plain_encoder
 from benchmarks.pretraining import product_rate
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
@@ -37,7 +38,7 @@ from lymphocytosis.encoders.embed import embed_pictures
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.mil.splits import draw_splits
 from lymphocytosis.mil.suite import train_suite
-from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.parameters import ComputeParameters, PretextParameters
 from lymphocytosis.pretext.task import build_task
 from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
@@ -134,14 +135,7 @@ def embedding(sizes: Sizes) -> Iterator[Row]:
         (sizes.large, sizes.large_side, sizes.large_pictures),
         (sizes.small, sizes.small_side, sizes.small_pictures),
     ):
-        encoder = EncoderParameters(
-            name=name,
-            weights="random",
-            small_dim=sizes.small_dim,
-            pool="mean",
-            layers=1,
-            zooms=(1.0,),
-        )
+        encoder = plain_encoder(name, sizes.small_dim)
         for title, precision, tf32 in (
             ("fp32", "32-true", False),
             ("tf32", "32-true", True),
@@ -174,9 +168,7 @@ def epoch_rows(
     compute = compute_of(precision)
     fabric = start_fabric(compute)
     images = random_pictures(pictures, side)
-    encoder = EncoderParameters(
-        name=name, weights="random", small_dim=sizes.small_dim, pool="mean", layers=1, zooms=(1.0,)
-    )
+    encoder = plain_encoder(name, sizes.small_dim)
     rows = np.arange(pictures)
     task = build_task(encoder, pretext, images, rows, 0)
     bare = build_autoencoder(encoder, side, 0)
@@ -225,14 +217,7 @@ def epoch_rows(
 def steps(sizes: Sizes) -> Iterator[Row]:
     """Compare ways to take the paper's step with the plain one: is one of them worth having?"""
     batch, side = sizes.batches[0], sizes.large_side
-    encoder = EncoderParameters(
-        name=sizes.large,
-        weights="random",
-        small_dim=sizes.small_dim,
-        pool="mean",
-        layers=1,
-        zooms=(1.0,),
-    )
+    encoder = plain_encoder(sizes.large, sizes.small_dim)
     compute = compute_of("bf16-mixed")
     fabric = start_fabric(compute)
     images = fabric.to_device(torch.rand(batch, 3, side, side))
@@ -306,14 +291,7 @@ def recorded_step(model: torch.nn.Module, images: torch.Tensor) -> Callable[[], 
 def contrasting(sizes: Sizes) -> Iterator[Row]:
     """Say what an epoch of SimCLR takes."""
     pretext = pretext_of(name="simclr", batch_size=min(256, sizes.small_pictures))
-    encoder = EncoderParameters(
-        name=sizes.contrasted,
-        weights="random",
-        small_dim=sizes.small_dim,
-        pool="mean",
-        layers=1,
-        zooms=(1.0,),
-    )
+    encoder = plain_encoder(sizes.contrasted, sizes.small_dim)
     images = random_pictures(sizes.small_pictures, sizes.small_side)
     rows = np.arange(sizes.small_pictures)
     for precision in ("32-true", "bf16-mixed"):
@@ -341,14 +319,7 @@ def suite(sizes: Sizes) -> Iterator[Row]:
 
 def repeats(sizes: Sizes) -> Iterator[Row]:
     """Do each kind of work twice from one seed, and compare every bit."""
-    encoder = EncoderParameters(
-        name=sizes.small,
-        weights="random",
-        small_dim=sizes.small_dim,
-        pool="mean",
-        layers=1,
-        zooms=(1.0,),
-    )
+    encoder = plain_encoder(sizes.small, sizes.small_dim)
     images = random_pictures(min(sizes.small_pictures, 512), sizes.small_side)
     rows = np.arange(len(images))
     pretext = pretext_of(batch_size=16)

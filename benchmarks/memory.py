@@ -19,6 +19,7 @@ import pandas as pd
 import yaml
 from numpy.lib import format as npy
 
+from benchmarks.encoders import plain_encoder
 from benchmarks.side_by_side import Row, divide
 from lymphocytosis.cohort.inventory import CELL_COLUMNS
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
@@ -26,7 +27,6 @@ from lymphocytosis.datasets.image_store import ImageStoreDataset
 from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import (
     ComputeParameters,
-    EncoderParameters,
     ImageParameters,
     PretextParameters,
 )
@@ -46,9 +46,7 @@ IMAGE = ImageParameters(
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=256, embed_backend="torch"
 )
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = plain_encoder("test_efficientnet", 8)
 
 
 def measure() -> list[Row]:

@@ -10,24 +10,18 @@ from lightning_fabric import Fabric
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.encoders import plain_encoder
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.compute import start_fabric
 from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.pictures import to_unit
-from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.parameters import ComputeParameters, PretextParameters
 from lymphocytosis.pretext.task import build_task
 from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
-ENCODER = EncoderParameters(
-    name="tf_efficientnet_lite0",
-    weights="random",
-    small_dim=1024,
-    pool="mean",
-    layers=1,
-    zooms=(1.0,),
-)
+ENCODER = plain_encoder("tf_efficientnet_lite0", 1024)
 SIDE, PICTURES, TURNS = 112, 256, 5
 
 
