@@ -48,7 +48,10 @@ import torch
 project, parameters = sys.argv[1], json.loads(sys.argv[2])
 bootstrap_project(project)
 with KedroSession.create(project, env="demo", runtime_params=parameters) as session:
-    session.run(pipeline_names=["simulate", "__default__", "count_cells"])
+    session.run(
+        pipeline_names=["simulate", "__default__", "count_cells"],
+        to_outputs=["submission_small_max", "results", "cell_counts"],
+    )
 from lymphocytosis.mil.aggregators import AGGREGATORS
 instances, bag = torch.randn(7, 3), torch.tensor([0, 0, 0, 1, 1, 1, 1])
 pooled = AGGREGATORS["root_mean_square"](3)(instances, bag, 2)

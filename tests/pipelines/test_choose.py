@@ -23,8 +23,11 @@ TINY = {
     "evaluation": {"folds": 3, "repeats": 1, "resamples": 100},
 }  # fmt: skip
 
+# What the choice needs of an evaluation.
+COMPARED = ["control_predictions", "control_tests", "classifier_predictions"]
 
-def run(folder, names, workspace, runs_dir=None, **changes):
+
+def run(folder, names, workspace, runs_dir=None, to_outputs=None, **changes):
     places = {
         "cohort_dir": str(folder / "cohort"),
         "workspace": str(folder / "runs" / workspace),
@@ -33,7 +36,7 @@ def run(folder, names, workspace, runs_dir=None, **changes):
     bootstrap_project(PROJECT)
     parameters = places | {k: v | changes.get(k, {}) for k, v in TINY.items()}
     with KedroSession.create(PROJECT, env="demo", runtime_params=parameters) as session:
-        session.run(pipeline_names=names)
+        session.run(pipeline_names=names, to_outputs=to_outputs)
         return session.load_context().catalog
 
 
@@ -46,8 +49,8 @@ def predictions_of(folder, workspace):
 def evaluated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("choose")
     steps = ["ingest", "ssl_pretrain", "embed", "evaluate"]
-    run(folder, ["simulate", *steps], "narrow")
-    run(folder, steps, "wide", image={"crop": 64})
+    run(folder, ["simulate", *steps], "narrow", to_outputs=COMPARED)
+    run(folder, steps, "wide", image={"crop": 64}, to_outputs=COMPARED)
     return folder, run(folder, ["choose"], "narrow")
 
 
@@ -100,7 +103,8 @@ class TestRefusals:
             run(copied, ["choose"], "narrow", runs_dir=copied / "nowhere")
 
     def test_other_folds_name_the_run(self, copied):
-        run(copied, ["evaluate"], "wide", image={"crop": 64}, evaluation={"seed": 5})
+        seed = {"seed": 5}
+        run(copied, ["evaluate"], "wide", None, COMPARED, image={"crop": 64}, evaluation=seed)
         with pytest.raises(
             click.ClickException, match=r"The run wide was evaluated on other folds"
         ):

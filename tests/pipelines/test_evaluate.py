@@ -41,12 +41,12 @@ WARNED = []
 BEFORE = ["simulate", "ingest", "ssl_pretrain", "embed"]
 
 
-def run(folder, names, **changes):
+def run(folder, names, to_outputs=None, **changes):
     places = {"cohort_dir": str(folder / "cohort"), "workspace": str(folder / "out")}
     bootstrap_project(PROJECT)
     parameters = places | {k: v | changes.get(k, {}) for k, v in TINY.items()}
     with KedroSession.create(PROJECT, env="demo", runtime_params=parameters) as session:
-        session.run(pipeline_names=names)
+        session.run(pipeline_names=names, to_outputs=to_outputs)
         return session.load_context().catalog
 
 
@@ -57,7 +57,7 @@ def finished(tmp_path_factory):
         # As Python filters them for a user.
         warnings.resetwarnings()
         warnings.simplefilter("ignore", DeprecationWarning)
-        run(folder, BEFORE)
+        run(folder, BEFORE, ["embeddings"])
         catalog = run(folder, ["evaluate"])
     WARNED.extend(seen)
     return folder, catalog
@@ -149,7 +149,8 @@ class TestOutputs:
         folder, catalog = finished
         first = catalog.load("classifier_predictions")
         pd.testing.assert_frame_equal(
-            run(folder, ["evaluate"]).load("classifier_predictions"), first
+            run(folder, ["evaluate"], ["classifier_predictions"]).load("classifier_predictions"),
+            first,
         )
 
 
@@ -157,7 +158,8 @@ class TestChoices:
     def test_pretraining_in_each_fold_is_another_embedding(self, finished):
         folder, catalog = finished
         once = catalog.load("classifier_predictions")
-        anew = run(folder, ["evaluate"], evaluation={"pretraining": "each_fold", "repeats": 1})
+        each_fold = {"pretraining": "each_fold", "repeats": 1}
+        anew = run(folder, ["evaluate"], ["evaluation_summary"], evaluation=each_fold)
         summary, predicted = (
             anew.load("evaluation_summary"),
             anew.load("classifier_predictions"),
@@ -174,7 +176,10 @@ class TestChoices:
         folds = catalog.load("evaluation_folds")
         mine = folds[folds["repeat"] == 1].assign(fold=lambda t: 4 - t["fold"])
         mine.to_csv(folder / "cohort/folds.csv", index=False)
-        taken = run(folder, ["evaluate"], evaluation={"source": "supplied"})
+        made = ["evaluation_folds", "control_predictions"]
+        taken = run(folder, ["evaluate"], made, evaluation={"source": "supplied"})
+        predicted = taken.load("control_predictions")[["repeat", "fold", "patient_id"]]
+        assert len(predicted.drop_duplicates().merge(mine)) == len(mine)
         pd.testing.assert_frame_equal(
             taken.load("evaluation_folds"),
             mine.sort_values(["repeat", "fold", "patient_id"], ignore_index=True),
@@ -217,7 +222,7 @@ class TestChoices:
 
     def test_an_encoder_that_did_not_make_the_embeddings_is_refused(self, finished, tmp_path):
         shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-        run(tmp_path, ["ssl_pretrain"], pretext={"learning_rate": 0.001})
+        run(tmp_path, ["ssl_pretrain"], ["autoencoder"], pretext={"learning_rate": 0.001})
         with pytest.raises(click.ClickException, match=r"another encoder.*Run embed again"):
             run(tmp_path, ["evaluate"], pretext={"learning_rate": 0.001})
 

@@ -33,12 +33,12 @@ TINY = {
 }  # fmt: skip
 
 
-def run(folder, names=None, env="demo", runner=None, **changes):
+def run(folder, names=None, env="demo", runner=None, to_outputs=None, **changes):
     places = {"cohort_dir": str(folder / "cohort"), "workspace": str(folder / "out")}
     bootstrap_project(PROJECT)
     parameters = {**places, **TINY, **changes}
     with KedroSession.create(PROJECT, env=env, runtime_params=parameters) as session:
-        session.run(pipeline_names=names, runner=runner)
+        session.run(pipeline_names=names, runner=runner, to_outputs=to_outputs)
         return session.load_context().catalog
 
 
@@ -46,6 +46,11 @@ def run(folder, names=None, env="demo", runner=None, **changes):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     return folder, run(folder)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
 
 
 def digests(folder):
@@ -286,14 +291,12 @@ class TestOnePipelineAlone:
         with pytest.raises(click.ClickException, match=rf"{missing}.*--pipelines=.*{maker}"):
             run(tmp_path, [name])
 
-    def test_classifiers_of_another_encoders_embeddings_are_refused(self, tmp_path):
-        run(tmp_path)
-        run(tmp_path, ["ssl_pretrain", "embed"], seed=1)
+    def test_classifiers_of_another_encoders_embeddings_are_refused(self, copied, tmp_path):
+        run(tmp_path, ["ssl_pretrain", "embed"], seed=1, to_outputs=["embeddings"])
         with pytest.raises(click.ClickException, match=r"another encoder.*Run classify again"):
             run(tmp_path, ["ensemble"])
 
-    def test_an_ingest_that_did_not_end_is_not_embedded(self, tmp_path):
-        run(tmp_path)
+    def test_an_ingest_that_did_not_end_is_not_embedded(self, copied, tmp_path):
         patient = next((tmp_path / "cohort/trainset").iterdir())
         for picture in patient.iterdir():
             picture.write_bytes(b"damaged")
@@ -335,7 +338,7 @@ class TestOnePipelineAlone:
 class TestEnvironments:
     def test_without_test_labels_the_table_says_so(self, tmp_path):
         hidden = {**TINY["simulation"], "test_labels": "hidden"}
-        results = run(tmp_path, simulation=hidden).load("results")
+        results = run(tmp_path, to_outputs=["results"], simulation=hidden).load("results")
         assert results["test_balanced_accuracy"].isna().all()
         assert results["note"].str.contains("no labels").all()
         assert results["out_of_fold_tumoral"].gt(0).all()
