@@ -164,8 +164,8 @@ class TestResuming:
         before, after = System(), System()
         systems = iter([before, after])
         resumed = after_a_kill(lambda p: diagnose(given, next(systems), progress=p), parts=3)
-        assert before.asked == ["P1", "P2", "P3"]
-        assert after.asked == ["P4", "P5"]
+        assert {"P1", "P2", "P3"} <= set(before.asked)
+        assert sorted(after.asked) == ["P4", "P5"]
         for one, whole in zip(resumed, diagnose(given), strict=True):
             if isinstance(whole, list):
                 assert one == whole
@@ -199,11 +199,11 @@ class TestResuming:
         if change == "image":
             options = {"other_mode": "refuse"}
         table = diagnose(given, system, patients, progress, **options)[0]
-        assert system.asked == again
+        assert sorted(system.asked) == again
         assert table["warnings"].eq("New").all() == (change == "warnings")
 
 
-def test_memory_holds_the_pictures_of_one_patient(files, diagnose):
+def test_memory_holds_the_pictures_of_two_patients(files, diagnose):
     def peak(count):
         given = files(count, each=12)  # 58 kB of pixels
         tracemalloc.start()
@@ -379,7 +379,9 @@ class TestRun:
             predict(trained / "cohort_dir", tmp_path)
         catalog = predict(trained / "cohort_dir", tmp_path)
         asked.remove("killed")
-        assert asked == diagnosed.load("diagnoses")["patient_id"].tolist()
+        assert set(asked) == {*diagnosed.load("diagnoses")["patient_id"]}
+        # Those at work at the kill, and perhaps one that was not saved yet.
+        assert len(asked) <= len(set(asked)) + 3
         for entry in ("diagnoses.parquet", "diagnoses.csv", "diagnoses.json"):
             resumed, whole = (
                 min((Path(of.load("params:workspace")) / "08_reporting" / entry).glob("*/*"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Diagnosis:
 
 
 class ReadySystem:
-    """A bundle made ready to diagnose one patient after another.
+    """A bundle made ready to diagnose patients, in any number of threads.
 
     On one machine a patient gets the same bits whoever else is diagnosed.
 
@@ -84,6 +85,7 @@ class ReadySystem:
         self.facts, self.card, self.fingerprint = bundle.facts, bundle.card, bundle.fingerprint
         self._bundle = bundle
         self._fabric = start_fabric(compute)
+        self._decoding, self._encoding = Lock(), Lock()
         self._suites: dict[str, Suite] = {}
         self._whitening: dict[str, dict[str, Tensor]] = {}
         for model, content in bundle.classifiers.items():
@@ -126,7 +128,9 @@ class ReadySystem:
             UserError: `image` says `refuse` for what is wrong with a picture.
         """
         image = self.image.model_copy(update={name: getattr(image, name) for name in _POLICIES})
-        stored = list(decode_pictures(pictures, image))
+        # While decoding, the process's filters of warnings are changed.
+        with self._decoding:
+            stored = list(decode_pictures(pictures, image))
         records = pd.DataFrame([picture.record for picture in stored])
         taken = records["status"] != "left_out"
         cells = records.reindex(columns=_OF_CELLS).astype(
@@ -191,7 +195,9 @@ class ReadySystem:
 
     def _embed(self, pixels: npt.NDArray[np.uint8]) -> dict[str, Vectors]:
         """Embed pictures (n, S, S, 3); (n, v, D) by size."""
-        parts = self._encoder.embed(pixels, np.arange(len(pixels)))
+        # One patient's run keeps all cores busy; two at once would only get in each other's way.
+        with self._encoding:
+            parts = list(self._encoder.embed(pixels, np.arange(len(pixels))))
         _, large, small = zip(*parts, strict=True)
         return {"large": np.concatenate(large), "small": np.concatenate(small)}
 

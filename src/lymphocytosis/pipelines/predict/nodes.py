@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any
 
@@ -80,7 +82,7 @@ def diagnose_patients(
     compute: ComputeParameters,
     progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, Any]], pd.DataFrame]:
-    """Diagnose one patient after another; memory holds the pictures of one at a time.
+    """Diagnose patients in their order; memory holds the pictures of two at a time.
 
     Args:
         ready_system: the trained system.
@@ -108,20 +110,28 @@ def diagnose_patients(
     cells = []
     resumed = 0
     patients = new_patients.to_dict("records")
-    with working("diagnosing", len(patients), "patients") as work:
-        for patient in patients:
-            pictures = files[patient["patient_id"]]
-            age, count = (
-                None if pd.isna(patient[name]) else patient[name]
-                for name in ("age_years", "lymphocyte_count")
-            )
-            part = _fingerprint(pictures, age, count)
-            kept = progress.values(part)
+
+    def diagnose(patient: dict[Any, Any]) -> tuple[str, dict[str, Any] | None, Any]:
+        pictures = files[patient["patient_id"]]
+        age, count = (
+            None if pd.isna(patient[name]) else patient[name]
+            for name in ("age_years", "lymphocyte_count")
+        )
+        part = _fingerprint(pictures, age, count)
+        if kept := progress.values(part):
+            return part, kept, None
+        return part, None, ready_system.diagnose(pictures, age, count, image)
+
+    # While the encoder is busy with one patient, another's pictures are decoded and measured.
+    two = ThreadPoolExecutor(2)
+    with working("diagnosing", len(patients), "patients") as work, ExitStack() as stack:
+        stack.callback(two.shutdown, cancel_futures=True)
+        results = two.map(diagnose, patients)
+        for patient, (part, kept, diagnosis) in zip(patients, results, strict=True):
             if kept:
                 resumed += 1
                 work.resume()
             else:
-                diagnosis = ready_system.diagnose(pictures, age, count, image)
                 plain = diagnosis.cells.astype(object).where(diagnosis.cells.notna(), None)
                 kept = {"row": diagnosis.row, "cells": plain.to_dict("list")}
                 progress.save_values(part, kept)
@@ -129,7 +139,7 @@ def diagnose_patients(
             row = kept["row"] | {"warnings": [*patient["warnings"], *kept["row"]["warnings"]]}
             rows.append({name: row[name] for name in dict.fromkeys([*_ROW_TYPES, *row])})
             # Of a patient of 80 cells, Arrow's table has 5 kB; pandas' has 15.
-            ids = [patient["patient_id"]] * len(pictures)
+            ids = [patient["patient_id"]] * len(files[patient["patient_id"]])
             cells.append(pa.table({"patient_id": ids, **kept["cells"]}))
     if resumed:
         logger.info("%d of %d patients were diagnosed before this run", resumed, len(rows))
