@@ -180,7 +180,11 @@ _size = pa.Column(str, pa.Check.isin(["large", "small"]))
 classifier_predictions = _table({"size": _size, **_single_predictions}, unique=["size", *_single])
 
 chosen_predictions = _table(
-    {"size": pa.Column(str, pa.Check.eq("chosen")), **_single_predictions}, unique=_single
+    {
+        "size": pa.Column(str, pa.Check.isin(["chosen", "averaged", "stacked"])),
+        **_single_predictions,
+    },
+    unique=["size", *_single],
 )
 
 choices = _table(

@@ -90,6 +90,8 @@ class TestOutputs:
         assert "| pictures | wide | large |" in summary
         methods = set(evaluated[1].load("choice_evaluation")["method"])
         assert {"clinical, logistic regression", "chosen, pictures"} <= methods
+        for how in ("averaged", "stacked"):
+            assert {f"{how}, pictures", f"{how}, pictures + clinical"} <= methods
 
 
 class TestRefusals:

@@ -19,16 +19,17 @@ def choose_recipes(
     patients: pd.DataFrame,
     evaluation_folds: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Choose a recipe in each outer fold, by the predictions of several finished evaluations.
+    """In each outer fold, choose and join recipes, by the predictions of finished evaluations.
 
     Args:
         evaluated_runs: functions that read a run's classifier predictions, by where they stand:
             the run's folder, and further down a folder for each version.
-        patients: labels of the patients.
+        patients: labels and clinical values.
         evaluation_folds: the folds that every run must have used.
 
     Returns:
-        The chosen predictions and the table of choices; see `choose_in_folds`.
+        The chosen predictions and those of all recipes joined, see `choose_in_folds` and
+        `join_in_folds`; and the table of choices.
 
     Raises:
         UserError: there are no two runs; or a run's table is not as it must be, or is of other
@@ -37,6 +38,7 @@ def choose_recipes(
     from pandera.errors import SchemaErrors
 
     from lymphocytosis.decision.choice import choose_in_folds
+    from lymphocytosis.decision.stacking import join_in_folds
     from lymphocytosis.errors import UserError, listed
     from lymphocytosis.schemas import classifier_predictions, faults_of
 
@@ -66,8 +68,9 @@ def choose_recipes(
                 "no choice between them is fair. Run evaluate again, with the same cohort and the "
                 "same evaluation.folds, evaluation.repeats and evaluation.seed."
             )
-    label = patients.set_index("patient_id")["label"]
-    return choose_in_folds(runs, label)
+    chosen, choices = choose_in_folds(runs, patients.set_index("patient_id")["label"])
+    joined = join_in_folds(runs, patients)
+    return pd.concat([chosen, joined], ignore_index=True), choices
 
 
 def measure_choice(
@@ -76,7 +79,7 @@ def measure_choice(
     choices: pd.DataFrame,
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
-    """Score what was chosen like any other method.
+    """Score what was chosen and what was joined like any other method.
 
     Args:
         choice_predictions: as `join_predictions` returns them.
