@@ -37,8 +37,8 @@ def main() -> None:
         name=asked.encoder,
         weights="random",
         small_dim=asked.small_dim,
-        pool="mean",
-        layers=1,
+        pool=("mean",),
+        layers=(1,),
         zooms=(1.0,),
     )
     fabric = start_fabric(compute)

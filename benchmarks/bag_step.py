@@ -59,7 +59,7 @@ def measure(encoder: str, size: int, cells: int, chunk: int, repeats: int) -> tu
     """Take steps on one bag; return the median seconds, and the peak MiB above the first."""
     mil = MilParameters(**yaml.safe_load(CONF.read_text())["mil"])
     parameters = EncoderParameters(
-        name=encoder, weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+        name=encoder, weights="random", small_dim=8, pool=("mean",), layers=(1,), zooms=(1.0,)
     )
     model = build_picture_classifier(parameters, mil, size, chunk or cells, seed=0).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)

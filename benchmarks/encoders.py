@@ -14,5 +14,5 @@ def plain_encoder(name: str, small_dim: int) -> EncoderParameters:
         The block `encoder`.
     """
     return EncoderParameters(
-        name=name, weights="random", small_dim=small_dim, pool="mean", layers=1, zooms=(1.0,)
+        name=name, weights="random", small_dim=small_dim, pool=("mean",), layers=(1,), zooms=(1.0,)
     )

@@ -35,6 +35,8 @@ def _keep_threads():
     torch.set_num_threads(threads)
 
 
+# Of the block `encoder`: what most encoders are pooled by.
+POOLED = {"pool": ("mean",), "layers": (1,), "zooms": (1.0,)}
 SIZE = 40  # side of the pictures that `picture` makes
 COLUMNS = ("", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT")
 PATIENT = {"LABEL": "0", "GENDER": "F", "DOB": "5/1/1950", "LYMPH_COUNT": "5.5"}

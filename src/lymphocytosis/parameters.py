@@ -137,11 +137,18 @@ class EncoderParameters(_Block):
     )
     small_dim: int = Field(ge=1, le=8192, description="Width of the small embedding.")
     # Models that were packed before these keys existed do without them.
-    pool: Literal["mean", "token", "both"] = Field(
-        description="Of a picture's features: the mean, a transformer's class token, or both.",
+    pool: tuple[Literal["mean", "spread", "token"], ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=3,
+        description="Of a picture's features, side by side: their mean over positions, their "
+        "standard deviation over positions, a transformer's class token.",
     )
-    layers: int = Field(
-        ge=1, le=8, description="How many of the last layers are pooled side by side."
+    layers: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=8,
+        description="Which layers are pooled side by side, counted from the last, which is 1.",
     )
     zooms: tuple[Annotated[float, Field(ge=0.25, le=1)], ...] = Field(
         strict=False,

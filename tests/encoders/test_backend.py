@@ -12,10 +12,9 @@ from lymphocytosis.encoders.backend import fastest_embed
 from lymphocytosis.encoders.checkpoint import pack, unpack, without_training
 from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from tests.conftest import POOLED
 
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 
 
 def settings(embed_backend="onnx", accelerator="cpu", precision="32-true"):

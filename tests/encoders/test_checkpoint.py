@@ -17,10 +17,9 @@ from lymphocytosis.encoders.pooled import PooledEncoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters, ImageParameters
 from lymphocytosis.pretext.task import build_task
+from tests.conftest import POOLED
 
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 IMAGE = ImageParameters(
     source_size=224, crop=112, size=64,
     unreadable="leave_out", other_size="convert", other_mode="convert",

@@ -4,10 +4,9 @@ import torch
 from lymphocytosis.encoders.checks import check_encoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
+from tests.conftest import POOLED
 
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 
 
 def changed(**changes):

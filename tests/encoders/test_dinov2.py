@@ -136,16 +136,16 @@ def file(backbone, tmp_path_factory):
     return path
 
 
-def parameters(file, pool="mean"):
+def parameters(file, pool=("mean",)):
     return EncoderParameters(
-        name="vit_small_patch14_dinov2", weights=str(file), small_dim=8, pool=pool, layers=1,
+        name="vit_small_patch14_dinov2", weights=str(file), small_dim=8, pool=pool, layers=(1,),
         zooms=(1.0,),
     )  # fmt: skip
 
 
 def test_a_file_embeds_as_dinov2_does(backbone, file):
     """Class token and mean patch of pictures normalised as ImageNet's, from the file on."""
-    pooled = build_pooled_encoder(parameters(file, pool="both"), 224, seed=0).eval()
+    pooled = build_pooled_encoder(parameters(file, pool=("token", "mean")), 224, seed=0).eval()
     images = torch.rand(1, 3, 224, 224)
     mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET)
     tokens = dinov2(backbone, (images - mean) / std, 12, 6, gated=False)

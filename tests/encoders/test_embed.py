@@ -9,11 +9,10 @@ from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.embed import embed_in_shards, embed_pictures
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
+from tests.conftest import POOLED
 
 VIEWS = ["original", "horizontal", "vertical"]
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
 )

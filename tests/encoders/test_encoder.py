@@ -6,12 +6,11 @@ import torch
 from lymphocytosis.encoders.encoder import Encoder, build_encoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
+from tests.conftest import POOLED
 
 
 def parameters(name="test_efficientnet", chosen="random"):
-    return EncoderParameters(
-        name=name, weights=chosen, small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-    )
+    return EncoderParameters(name=name, weights=chosen, small_dim=8, **POOLED)
 
 
 class TestFeatureMap:

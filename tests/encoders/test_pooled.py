@@ -5,12 +5,11 @@ import torch
 from lymphocytosis.encoders.pooled import build_pooled_encoder, enlarge, random_projection
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
+from tests.conftest import POOLED
 
 
-def parameters(name="test_efficientnet", pool="mean", layers=1, zooms=(1.0,)):
-    return EncoderParameters(
-        name=name, weights="random", small_dim=8, pool=pool, layers=layers, zooms=zooms
-    )
+def parameters(name="test_efficientnet", **given):
+    return EncoderParameters(name=name, weights="random", small_dim=8, **(POOLED | given))
 
 
 def embedded(images, **given):
@@ -28,34 +27,47 @@ def images():
 
 
 class TestPooling:
-    def test_a_token_and_a_mean_stand_side_by_side(self, images):
-        token, mean, both = (
-            embedded(images, name="test_vit", pool=pool) for pool in ("token", "mean", "both")
-        )
-        assert not torch.allclose(token, mean)
-        assert torch.equal(both, torch.cat([token, mean], dim=1))
+    def test_pools_stand_side_by_side_as_they_are_named(self, images):
+        kinds = ("token", "spread", "mean")
+        alone = [embedded(images, name="test_vit", pool=(pool,)) for pool in kinds]
+        assert not torch.allclose(alone[0], alone[2])
+        assert torch.equal(embedded(images, name="test_vit", pool=kinds), torch.cat(alone, dim=1))
+
+    def test_the_spread_is_the_standard_deviation_over_positions(self, images):
+        spread = embedded(images, pool=("spread",))
+        encoder = build_pooled_encoder(parameters(), 64, 0).eval().encoder
+        with torch.inference_mode():
+            expected = encoder(images).flatten(2).numpy().std(axis=2)
+        np.testing.assert_allclose(spread, expected, atol=1e-3)
+
+    def test_a_constant_map_has_a_finite_slope(self):
+        pooled = build_pooled_encoder(parameters(pool=("spread",)), 64, 0)
+        features = torch.ones(1, 4, 2, 2, requires_grad=True)
+        pooled.encoder.layers = lambda *_: [(features, features[:, :0, 0, 0])]
+        pooled._pool(torch.zeros(1, 3, 64, 64)).sum().backward()
+        assert torch.isfinite(features.grad).all()
 
     def test_a_network_without_a_class_token_is_refused(self):
-        with pytest.raises(UserError, match=r"encoder\.pool 'token' .*it has no class token"):
-            build_pooled_encoder(parameters(pool="token"), 64, 0)
+        with pytest.raises(UserError, match=r"encoder\.pool \[token\] .*no class token"):
+            build_pooled_encoder(parameters(pool=("token",)), 64, 0)
 
     @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "test_resnet"])
-    def test_layers_begin_with_the_last(self, images, name):
-        one, two, three = (embedded(images, name=name, layers=n) for n in (1, 2, 3))
-        assert one.shape[1] < two.shape[1] < three.shape[1]
-        assert torch.equal(three[:, : two.shape[1]], two)
-        assert torch.equal(two[:, : one.shape[1]], one)
+    def test_layers_are_counted_from_the_last(self, images, name):
+        alone = [embedded(images, name=name, layers=(number,)) for number in (1, 2, 3)]
+        some = embedded(images, name=name, layers=(3, 1, 2))
+        assert torch.equal(some, torch.cat([alone[2], *alone[:2]], dim=1))
         # Another layer, not the same one again.
-        assert not torch.equal(two[:, : one.shape[1]], two[:, one.shape[1] :])
+        assert not torch.equal(alone[0], alone[1])
+        assert torch.equal(alone[0], embedded(images, name=name))
 
     def test_every_layer_has_a_token(self, images):
-        both = embedded(images, name="test_vit", layers=2, pool="both")
-        token = embedded(images, name="test_vit", layers=2, pool="token")
+        both = embedded(images, name="test_vit", layers=(1, 2), pool=("token", "mean"))
+        token = embedded(images, name="test_vit", layers=(1, 2), pool=("token",))
         assert torch.equal(both.unflatten(1, (4, -1))[:, ::2].flatten(1), token)
 
     def test_too_many_layers_are_refused(self):
-        with pytest.raises(UserError, match=r"encoder\.layers 8 can't be used"):
-            build_pooled_encoder(parameters(layers=8), 64, 0)
+        with pytest.raises(UserError, match=r"encoder\.layers \[1, 8\] can't be used"):
+            build_pooled_encoder(parameters(layers=(1, 8)), 64, 0)
 
 
 class TestZooms:

@@ -12,6 +12,7 @@ from lymphocytosis.encoders.encoder import build_encoder
 from lymphocytosis.encoders.weights import fingerprint, initial_state
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
+from tests.conftest import POOLED
 
 
 def test_files_of_the_same_name_are_distinguished(tmp_path):
@@ -19,9 +20,7 @@ def test_files_of_the_same_name_are_distinguished(tmp_path):
     digests = []
     for content in (b"first", b"other"):
         path.write_bytes(content)
-        encoder = EncoderParameters(
-            name="resnet18", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-        )
+        encoder = EncoderParameters(name="resnet18", weights=str(path), small_dim=8, **POOLED)
         digests.append(fingerprint(encoder))
     assert len(set(digests)) == 2
     assert fingerprint(encoder.model_copy(update={"weights": "random"})) == ""
@@ -38,9 +37,7 @@ class TestAFileOfWeights:
         path = tmp_path / "weights.pth"
         torch.save(model.state_dict(), path, _use_new_zipfile_serialization=as_archive)
         state = initial_state(
-            EncoderParameters(
-                name="resnet18", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-            ),
+            EncoderParameters(name="resnet18", weights=str(path), small_dim=8, **POOLED),
             model,
             64,
         )
@@ -54,9 +51,7 @@ class TestAFileOfWeights:
 
         path = tmp_path / "weights.pth"
         torch.save({"weight": Evil()}, path, _use_new_zipfile_serialization=as_archive)
-        encoder = EncoderParameters(
-            name="resnet18", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-        )
+        encoder = EncoderParameters(name="resnet18", weights=str(path), small_dim=8, **POOLED)
         with pytest.raises(UserError, match=r"encoder\.weights: .* can't be loaded as a model"):
             initial_state(encoder, model, 64)
         assert not (tmp_path / "owned").exists()
@@ -67,9 +62,7 @@ def small_model():
 
 
 def read(path, model):
-    encoder = EncoderParameters(
-        name="test_resnet", weights=str(path), small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-    )
+    encoder = EncoderParameters(name="test_resnet", weights=str(path), small_dim=8, **POOLED)
     return initial_state(encoder, model, 64)
 
 
@@ -137,9 +130,7 @@ class TestFormsOfAFile:
 
 
 class TestTimmsHub:
-    ENCODER = EncoderParameters(
-        name="resnet18", weights="timm", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-    )
+    ENCODER = EncoderParameters(name="resnet18", weights="timm", small_dim=8, **POOLED)
 
     def test_without_internet_it_is_asked_once(self, monkeypatch, tmp_path):
         asked = []
@@ -178,8 +169,6 @@ class TestTimmsHub:
 
         monkeypatch.setattr(weights, "_check_hub", lambda name: None)
         monkeypatch.setattr(timm, "create_model", from_file)
-        encoder = EncoderParameters(
-            name="test_vit", weights="timm", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-        )
+        encoder = EncoderParameters(name="test_vit", weights="timm", small_dim=8, **POOLED)
         built = build_encoder(encoder, 64)
         assert built(torch.zeros(1, 3, 64, 64)).shape == (1, 64, 4, 4)

@@ -6,11 +6,10 @@ import torch
 from lymphocytosis.end_to_end.bags import gather_pictures
 from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters
+from tests.conftest import POOLED
 
 SIZE = 40
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 
 
 @pytest.fixture(scope="session")

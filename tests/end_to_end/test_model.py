@@ -11,6 +11,7 @@ from lymphocytosis.encoders.encoder import Encoder
 from lymphocytosis.end_to_end.model import build_picture_classifier
 from lymphocytosis.mil.bags import Batch
 from lymphocytosis.parameters import EncoderParameters
+from tests.conftest import POOLED
 
 SIZES = [7, 1, 5]
 
@@ -101,7 +102,7 @@ class TestNormalisation:
         torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "weights.pth")
         path = str(tmp_path / "weights.pth")
         parameters = EncoderParameters(
-            name="test_efficientnet", weights=path, small_dim=8, pool="mean", layers=1, zooms=(1.0,)
+            name="test_efficientnet", weights=path, small_dim=8, **POOLED
         )
         return build_picture_classifier(parameters, mil(), 40, 8, 0).eval()
 

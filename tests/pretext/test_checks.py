@@ -5,10 +5,9 @@ import pytest
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters
 from lymphocytosis.pretext.checks import check_task
+from tests.conftest import POOLED
 
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 
 
 @pytest.mark.parametrize("name", ["simclr", "vicreg", "dino", "lejepa"])
@@ -34,7 +33,7 @@ def test_igpt_needs_neither(pretext_parameters):
     check_task(nothing, pretext_parameters(name="igpt"), 64)
 
 
-@pytest.mark.parametrize("change", [{"pool": "token"}, {"layers": 2}, {"zooms": (1.0, 0.5)}])
+@pytest.mark.parametrize("change", [{"pool": ("token",)}, {"layers": (2,)}, {"zooms": (1.0, 0.5)}])
 @pytest.mark.parametrize("name", ["autoencoder", "igpt"])
 def test_pooling_without_effect_is_refused(pretext_parameters, name, change):
     encoder = ENCODER.model_copy(update=change)
@@ -43,6 +42,6 @@ def test_pooling_without_effect_is_refused(pretext_parameters, name, change):
 
 
 def test_a_class_token_that_is_not_there_is_refused(pretext_parameters):
-    encoder = ENCODER.model_copy(update={"pool": "token"})
+    encoder = ENCODER.model_copy(update={"pool": ("token",)})
     with pytest.raises(UserError, match="no class token"):
         check_task(encoder, pretext_parameters(name="frozen"), 64)

@@ -7,14 +7,13 @@ from lymphocytosis.encoders.pooled import random_projection
 from lymphocytosis.parameters import EncoderParameters
 from lymphocytosis.pretext.frozen import build
 from lymphocytosis.pretext.task import TaskInputs
+from tests.conftest import POOLED
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 
 
 def parameters(name="test_efficientnet", weights="random", small_dim=8):
-    return EncoderParameters(
-        name=name, weights=weights, small_dim=small_dim, pool="mean", layers=1, zooms=(1.0,)
-    )
+    return EncoderParameters(name=name, weights=weights, small_dim=small_dim, **POOLED)
 
 
 @pytest.fixture

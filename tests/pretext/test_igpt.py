@@ -6,6 +6,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import EncoderParameters, IgptParameters
 from lymphocytosis.pretext.igpt import build, learn_palette
 from lymphocytosis.pretext.task import TaskInputs
+from tests.conftest import POOLED
 
 
 def parameters(**changes):
@@ -41,9 +42,7 @@ class TestPalette:
 
 
 def test_same_seed_same_model(images, pretext_parameters):
-    encoder = EncoderParameters(
-        name="not_used", weights="random", small_dim=5, pool="mean", layers=1, zooms=(1.0,)
-    )
+    encoder = EncoderParameters(name="not_used", weights="random", small_dim=5, **POOLED)
     pretext = pretext_parameters(name="igpt")
     first, again, other = (
         build(TaskInputs(encoder, pretext, images, np.arange(8), seed)).kept.state_dict()

@@ -11,10 +11,9 @@ from lymphocytosis.pretext.augment import flip_and_turn
 from lymphocytosis.pretext.task import build_task
 from lymphocytosis.pretext.training import _batches, pretrain
 from lymphocytosis.progress import Progress
+from tests.conftest import POOLED
 
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
 )

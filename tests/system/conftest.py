@@ -15,6 +15,7 @@ from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import EncoderParameters, EnsembleParameters
 from lymphocytosis.progress import Progress
 from lymphocytosis.system.trained import gather_for, load_system
+from tests.conftest import POOLED
 from tests.mil.conftest import cohort, mil  # noqa: F401
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -32,9 +33,7 @@ def autoencoder(pretext_parameters, image_parameters):
             name="test_efficientnet",
             weights="random",
             small_dim=3,
-            pool="mean",
-            layers=1,
-            zooms=(1.0,),
+            **POOLED,
         )
         state = {"weight": torch.full((2,), float(seed))}
         return pack(AutoEncoder, state, encoder, image_parameters(), pretext_parameters(), seed)

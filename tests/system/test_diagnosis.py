@@ -27,13 +27,12 @@ from lymphocytosis.pipelines.sizes import select_embedding
 from lymphocytosis.progress import Progress
 from lymphocytosis.system.bundle import Bundle
 from lymphocytosis.system.diagnosis import ReadySystem
+from tests.conftest import POOLED
 from tests.mil.conftest import mil  # noqa: F401
 
 VIEWS = ["original", "horizontal", "vertical"]
 FABRIC = Fabric(accelerator="cpu", devices=1)
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=6, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=6, **POOLED)
 COMPUTE = ComputeParameters(
     accelerator="cpu", precision="32-true", embed_batch_size=4, embed_backend="torch"
 )

@@ -23,7 +23,7 @@ from lymphocytosis.parameters import (
 )
 
 # Of models that were packed before these keys existed.
-_UNTOLD = {"pool": "mean", "layers": 1, "zooms": (1.0,)}
+_UNTOLD = {"pool": ("mean",), "layers": (1,), "zooms": (1.0,)}
 
 Embedder = AutoEncoder | PooledEncoder | IGPT
 

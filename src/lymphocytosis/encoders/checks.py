@@ -40,9 +40,10 @@ def check_plain(parameters: EncoderParameters, who: str) -> None:
         UserError: one of them differs from what is used.
     """
     given = (parameters.pool, parameters.layers, parameters.zooms)
-    if given != ("mean", 1, (1.0,)):
+    if given != (("mean",), (1,), (1.0,)):
+        pool, layers, zooms = ("[" + ", ".join(map(str, values)) + "]" for values in given)
         raise UserError(
             f"{who} uses the mean of the last layer, of the whole picture. Set encoder.pool to "
-            f"mean, encoder.layers to 1 and encoder.zooms to [1.0]; they are {given[0]}, "
-            f"{given[1]} and {list(given[2])}."
+            f"[mean], encoder.layers to [1] and encoder.zooms to [1.0]; they are {pool}, {layers} "
+            f"and {zooms}."
         )

@@ -1,5 +1,6 @@
 """Any timm model as an encoder, from a picture to a feature map."""
 
+from collections.abc import Sequence
 from math import isqrt
 from typing import Any
 
@@ -61,24 +62,27 @@ class Encoder(nn.Module):
         """
         return self._as_map(self.model.forward_features(images))
 
-    def layers(self, images: Tensor, count: int, token: bool) -> list[tuple[Tensor, Tensor | None]]:
-        """Compute the feature maps of the last layers, the last one first.
+    def layers(
+        self, images: Tensor, numbers: Sequence[int], token: bool
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Compute the feature maps of layers.
 
         The layers before the last are those that timm's `forward_intermediates` gives.
 
         Args:
             images: (B, 3, H, W) float, as the model expects it.
-            count: how many.
+            numbers: which, counted from the last, which is 1.
             token: whether to give the class tokens, too.
 
         Returns:
-            For each layer (B, d, h, w) float and its class token (B, d), or None.
+            For each layer (B, d, h, w) float and its class token (B, d) or, unasked, (B, 0).
 
         Raises:
             ValueError: the model has no class token, or fewer layers.
         """
         if token and getattr(self.model, "cls_token", None) is None:
             raise ValueError("it has no class token")
+        count = max(numbers)
         if count == 1:
             last, earlier = self.model.forward_features(images), []
         else:
@@ -88,12 +92,14 @@ class Encoder(nn.Module):
             last, earlier = self.model.forward_intermediates(
                 images, indices=count, norm=True, **options
             )
-        found = [(self._as_map(last), last[:, 0] if token else None)]
-        maps = [(m[0], m[1][:, 0]) if token else (m, None) for m in reversed(earlier)]
+        none = images.new_empty(len(images), 0)
+        found = [(self._as_map(last), last[:, 0] if token else none)]
+        maps = [(m[0], m[1][:, 0]) if token else (m, none) for m in reversed(earlier)]
         # Most families give their last layer twice; EfficientNets add a convolution after it.
         if maps and maps[0][0].shape == found[0][0].shape:
             del maps[0]
-        return found + maps[: count - 1]
+        found += maps
+        return [found[number - 1] for number in numbers]
 
     def _as_map(self, features: Tensor) -> Tensor:
         if not isinstance(features, Tensor):

@@ -1,5 +1,7 @@
 """An encoder with pooling and a linear layer, for `frozen` and joint-embedding tasks."""
 
+from collections.abc import Callable
+
 import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
@@ -9,6 +11,14 @@ from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.encoder import Encoder, build_encoder
 from lymphocytosis.errors import UserError, brief
 from lymphocytosis.parameters import EncoderParameters
+
+# Of a feature map (B, d, h, w) and its class token (B, d). A constant map has no spread, and there
+# the root has no finite slope.
+_POOLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": lambda features, _: features.mean(dim=(2, 3)),
+    "spread": lambda features, _: (features.var(dim=(2, 3), correction=0) + 1e-6).sqrt(),
+    "token": lambda _, token: token,
+}
 
 
 class PooledEncoder(nn.Module):
@@ -42,16 +52,17 @@ class PooledEncoder(nn.Module):
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
         self.dim = encoder.dim
-        if (self.pool, self.layers) != ("mean", 1):
+        if (self.pool, self.layers) != (("mean",), (1,)):
             try:
                 with torch.inference_mode():
                     blank = torch.zeros(1, 3, image_size, image_size)
                     self.dim = self.eval()._pool(blank).shape[1]
             except Exception as error:  # timm's families raise many kinds
+                pool, layers = ", ".join(self.pool), ", ".join(map(str, self.layers))
                 raise UserError(
-                    f"encoder.pool {self.pool!r} and encoder.layers {self.layers} can't be used "
-                    f"with encoder.name {parameters.name!r} ({brief(error)}). Choose others: "
-                    "pool mean and layers 1 always work."
+                    f"encoder.pool [{pool}] and encoder.layers [{layers}] can't be used with "
+                    f"encoder.name {parameters.name!r} ({brief(error)}). Choose others: pool "
+                    "[mean] and layers [1] always work."
                 ) from error
             self.train()
         self.dim *= len(self.zooms)
@@ -64,19 +75,25 @@ class PooledEncoder(nn.Module):
             images: (B, 3, H, W) float, in [0, 1].
 
         Returns:
-            f_large (B, dim): of each zoom, of each layer, the feature map's spatial mean, or the
-            class token, or both, side by side; and f_small = W f_large + b (B, small_dim).
+            f_large (B, dim): of each zoom, of each layer, the feature map's mean or standard
+            deviation over positions or the class token, side by side; and
+            f_small = W f_large + b (B, small_dim).
         """
         images = (images - self.mean) / self.std
         large = torch.cat([self._pool(enlarge(images, zoom)) for zoom in self.zooms], dim=1)
         return large, self.narrow(large)
 
     def _pool(self, images: Tensor) -> Tensor:
-        parts = []
-        for features, token in self.encoder.layers(images, self.layers, self.pool != "mean"):
-            parts += [token] if token is not None else []
-            parts += [features.mean(dim=(2, 3))] if self.pool != "token" else []
-        return torch.cat(parts, dim=1)
+        return torch.cat(
+            [
+                _POOLS[pool](features, token)
+                for features, token in self.encoder.layers(
+                    images, self.layers, "token" in self.pool
+                )
+                for pool in self.pool
+            ],
+            dim=1,
+        )
 
 
 def enlarge(images: Tensor, share: float) -> Tensor:

@@ -19,7 +19,7 @@ def check_task(encoder: EncoderParameters, pretext: PretextParameters, image_siz
         check_plain(encoder, f"pretext.name {pretext.name!r}")
     if pretext.name != "igpt":
         check_encoder(encoder, image_size)
-    if (encoder.pool, encoder.layers) != ("mean", 1):
+    if (encoder.pool, encoder.layers) != (("mean",), (1,)):
         import torch
 
         from lymphocytosis.encoders.encoder import Encoder
