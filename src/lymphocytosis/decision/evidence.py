@@ -182,14 +182,12 @@ def by_method(
     patients = nested_predictions.drop_duplicates("patient_id").set_index("patient_id").sort_index()
     methods = {}
     for method, rows in nested_predictions.groupby("method", sort=False):
-
-        def by_patient(column: str, rows: pd.DataFrame = rows) -> Floats:
-            wide = rows.pivot_table(column, "repeat", "patient_id")
-            return wide[patients.index].to_numpy(dtype=float)
-
+        rules = {rule: column for rule, column in RULES.items() if rows[column].notna().all()}
+        columns = list(dict.fromkeys(["probability", *rules.values()]))
+        wide = rows.pivot_table(columns, "repeat", "patient_id")
+        found = {c: wide[c][patients.index].to_numpy(dtype=float) for c in columns}
         methods[str(method)] = Method(
-            by_patient("probability"),
-            {r: by_patient(column) for r, column in RULES.items() if rows[column].notna().all()},
+            found["probability"], {rule: found[column] for rule, column in rules.items()}
         )
     return (
         patients["label"].to_numpy(dtype=np.int64),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lymphocytosis.decision.controls import CLINICAL
+from lymphocytosis.decision.evidence import by_method
 from lymphocytosis.decision.results import CLASSES, SCORED
 from lymphocytosis.report.plots import draw_plots
 
@@ -222,16 +223,10 @@ def plots_of_evaluation(
     Returns:
         The plots; see `draw_plots`.
     """
-    there = set(nested_predictions["method"])
-    alone = deciding.removesuffix(" + clinical")
-    patients = nested_predictions.drop_duplicates("patient_id").sort_values("patient_id")
-    methods = {}
-    for method in dict.fromkeys([deciding, alone, CLINICAL]):
-        if method in there:
-            rows = nested_predictions[nested_predictions["method"] == method]
-            wide = rows.pivot_table("probability", "repeat", "patient_id")
-            methods[name_method(method)] = wide[patients["patient_id"]].to_numpy(dtype=float)
-    return draw_plots(methods, patients["label"].to_numpy(dtype=np.int64), confidence)
+    shown = dict.fromkeys([deciding, deciding.removesuffix(" + clinical"), CLINICAL])
+    label, _, methods = by_method(nested_predictions[nested_predictions["method"].isin(shown)])
+    of_shown = {name_method(m): methods[m].probability for m in shown if m in methods}
+    return draw_plots(of_shown, label, confidence)
 
 
 def plots_of_predictions(
