@@ -31,7 +31,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import takewhile
 from pathlib import Path
 
 import matplotlib.backends.backend_agg  # noqa: F401
@@ -75,7 +74,8 @@ MODELS = "models"  # in the folders large_classifiers, small_classifiers, pictur
 EPOCH = re.compile(r"pretraining: epoch (\d+) of")
 REUSED = re.compile(
     r"goes on after (?:epoch|shard) (\d+) of"
-    r"|: (\d+) of \d+ folds were finished before"
+    # A fold that pretrains says of its own trainings that so many of one were finished.
+    r"|: (\d+) of (?!1 )\d+ folds were finished before"
     r"|was finished before"
 )
 
@@ -236,10 +236,12 @@ class Work:
         for name, said in said_by_keepers(lines).items():
             kind = KEPT.get(name, MODELS)
             tells = any("Completed node: " in line for line in said)
-            if kind == "folds":
-                # A fold that pretrains says of its own work what it resumes; that is no fold.
-                said = list(takewhile(lambda line: "evaluate: repeat" not in line, said))
-            found = [int(up[1] or up[2] or 1) for up in map(REUSED.search, said) if up]
+            found = [
+                int(up[1] or up[2] or 1)
+                for up in map(REUSED.search, said)
+                # A fold that pretrains says which of its own epochs and shards it resumes.
+                if up and not (kind == "folds" and up[1])
+            ]
             if kind == "epochs":
                 epochs = epochs_of(said)
                 tells = tells or bool(found or epochs)
