@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from lymphocytosis.errors import UserError
@@ -21,11 +22,12 @@ logger = logging.getLogger(__name__)
 _GLOBAL_GENERATOR = RLock()
 
 
-def start_fabric(compute: ComputeParameters) -> Fabric:
+def start_fabric(compute: ComputeParameters, together: bool = False) -> Fabric:
     """Choose device and precision by Lightning Fabric.
 
     Args:
         compute: the block `compute` of the parameters.
+        together: train together with the other processes of torch's elastic agent.
 
     Returns:
         A Fabric on the CPU or on one GPU. On a CPU bf16-mixed stands for 16-mixed, with a warning.
@@ -41,7 +43,20 @@ def start_fabric(compute: ComputeParameters) -> Fabric:
     if accelerator == "cpu" and precision == "16-mixed":
         precision = "bf16-mixed"
         logger.warning("compute.precision is 16-mixed, which a CPU can't do: it uses bf16-mixed.")
-    return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    if not together:
+        devices = [torch.cuda.current_device()] if accelerator == "cuda" else 1
+        return Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=here,
+        num_nodes=int(os.environ["WORLD_SIZE"]) // here,
+        # Of a task, an encoder may leave weights unused, and is called once for each view.
+        strategy=DDPStrategy(static_graph=True, broadcast_buffers=False),
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
 
 
 def in_batches(numbers: npt.NDArray[np.int64], batch_size: int) -> list[npt.NDArray[np.int64]]:

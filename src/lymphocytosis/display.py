@@ -93,7 +93,7 @@ def working(
 ) -> Iterator[Work]:
     """Show the progress of a work, until the body ends. Works may be nested, and run side by side.
 
-    Nothing is shown of a process of its own within a work.
+    Nothing is shown of a process of its own within a work, unless it asked for it.
 
     Args:
         title: what is done, such as "embedding".
@@ -106,7 +106,7 @@ def working(
     """
     begun = time.monotonic()
     work = Work(title, total, unit, note)
-    if parent_process() is not None:
+    if parent_process() is not None and not _SCREEN.asked:
         yield work
         return
     _SCREEN.add(work)
@@ -150,6 +150,11 @@ def numbered(name: str, count: int, each: int = 1) -> Callable[[int], str]:
     return lambda done: f"{name} {min(done // each + 1, count)} of {count}"
 
 
+def show_here() -> None:
+    """Show the works of this process, though it is another one's child."""
+    _SCREEN.asked = True
+
+
 def stop() -> None:
     """Show nothing any more: works of a run that failed live as long as its traceback."""
     _SCREEN.clear()
@@ -183,6 +188,7 @@ class _Screen:
 
     def __init__(self) -> None:
         self.lock = RLock()
+        self.asked = False
         self._works: list[Work] = []
         self._live: Live | None = None
         self._next = 0.0

@@ -273,7 +273,7 @@ class PretextParameters(_Block):
         description="all: pictures of train and test patients; train: of train patients only."
     )
     epochs: int = Field(ge=1, le=10_000, description="Passes over the pictures.")
-    batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch.")
+    batch_size: int = Field(ge=1, le=4096, description="Pictures in a step, of all processes.")
     patients_per_batch: int = Field(
         ge=0, le=4096, description="0: cells of any patients; n: cells of n patients, so that "
         "their slides tell views of different cells apart less."
@@ -283,8 +283,9 @@ class PretextParameters(_Block):
         ge=0, lt=1, description="Share of the encoder's weights, from the first on, that stay "
         "as they are."
     )  # fmt: skip
-    batch_norm: Literal["train", "fixed"] = Field(
-        description="fixed: the encoder's BatchNorms keep the statistics they came with."
+    batch_norm: Literal["train", "fixed", "per_process"] = Field(
+        description="Statistics of the batch, in all processes together (train) or in each "
+        "(per_process); fixed: the encoder's BatchNorms keep the statistics they came with."
     )
     reduction: Literal["mean", "sum"] = Field(description="How squared errors become one loss.")
     upright_weight: float = Field(
@@ -434,6 +435,10 @@ class EvaluationParameters(_Block):
     confidence: float = Field(gt=0, lt=1, description="Level of the intervals.")
 
 
+# What a machine decides for itself, and not the models that were made elsewhere.
+OF_MACHINE = {"accelerator", "nodes", "processes", "rendezvous", "rendezvous_timeout"}
+
+
 class ComputeParameters(_Block):
     """Where the GPU nodes run, in Lightning Fabric's terms."""
 
@@ -443,6 +448,28 @@ class ComputeParameters(_Block):
     )
     embed_batch_size: int = Field(ge=1, le=4096, description="Pictures in a batch of `embed`.")
     embed_backend: Literal["onnx", "torch"] = Field(description="What runs `embed` on a CPU.")
+    # Not in the block's text, and so in no fingerprint: who did the work does not matter.
+    nodes: int = Field(1, ge=1, le=10_000, repr=False, description="Machines that work together.")
+    processes: int = Field(
+        1, ge=1, le=1024, repr=False, description="On each machine; with GPUs, one GPU each."
+    )
+    rendezvous: str = Field(
+        "", pattern=r"^([^\s:]+:\d{1,5})?$", repr=False,
+        description="The first machine, which alone saves results, and a free port of it.",
+    )  # fmt: skip
+    rendezvous_timeout: int = Field(
+        900, ge=1, le=1_000_000, repr=False,
+        description="Seconds that a machine waits for the others.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _machines_meet(self) -> "ComputeParameters":
+        if (self.nodes > 1) != bool(self.rendezvous):
+            raise ValueError(
+                f"nodes is {self.nodes} and rendezvous is {self.rendezvous!r}; several machines, "
+                "and only they, need an address HOST:PORT where they meet"
+            )
+        return self
 
 
 class ReportParameters(_Block):
@@ -559,13 +586,18 @@ def check_parameters(raw: Mapping[str, Any]) -> Parameters:
             message names each key, the value that came and what is allowed.
     """
     try:
-        return Parameters.model_validate(raw)
+        parameters = Parameters.model_validate(raw)
+        # Defaults are for bundles, which leave out what each machine decides.
+        absent = leaves(parameters.model_dump()).keys() - leaves(dict(raw)).keys()
+        faults = [f"{key}: missing" for key in sorted(absent)]
     except ValidationError as error:
         faults = [_describe(fault) for fault in error.errors()]
+    if faults:
         raise UserError(
             "parameters.yml (or --params) can't be used:\n"
             + "\n".join(f"  - {fault}" for fault in faults)
-        ) from None
+        )
+    return parameters
 
 
 def leaves(value: Any, key: str = "") -> dict[str, Any]:

@@ -36,12 +36,12 @@ class Progress:
         Args:
             folder: where parts are saved; None to save none.
         """
-        self._folder = folder
+        self.folder = folder
 
     @property
     def title(self) -> str:
         """The entry whose parts these are; empty where none are kept."""
-        return "" if self._folder is None else self._folder.name
+        return "" if self.folder is None else self.folder.name
 
     def part(self, name: str) -> Progress:
         """Make a handle for a part whose own parts are saved too.
@@ -52,7 +52,7 @@ class Progress:
         Returns:
             A handle whose parts go with those of this one.
         """
-        return Progress(None if self._folder is None else self._folder / name)
+        return Progress(None if self.folder is None else self.folder / name)
 
     def begin(self, made_from: Mapping[str, object]) -> None:
         """Set parts aside that were made from something else, and say from what.
@@ -61,14 +61,14 @@ class Progress:
             made_from: what the work depends on, by a name that a user understands. Values are
                 compared by their text.
         """
-        if self._folder is None:
+        if self.folder is None:
             return
         given = {
             name: sha256(str(value).encode()).hexdigest()
             for name, value in {**made_from, **_software()}.items()
         }
-        note = self._folder / "made_from.json"
-        if self._folder.exists():
+        note = self.folder / "made_from.json"
+        if self.folder.exists():
             try:
                 kept = dict(json.loads(note.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError):
@@ -81,7 +81,7 @@ class Progress:
             logger.warning(
                 "Unfinished work in %s can't be reused, since this has changed: %s. "
                 "Starting from the beginning.",
-                self._folder,
+                self.folder,
                 ", ".join(changed),
             )
             self.clear()
@@ -95,21 +95,25 @@ class Progress:
             name: of the part.
             values: tensors and plain values, in dicts, lists and tuples.
         """
-        if self._folder is None:
+        if self.folder is None:
             return
         from lymphocytosis.model_files import write_model_file
 
-        with appearing_whole(self._folder / f"{name}.pt") as path:
+        with appearing_whole(self.folder / f"{name}.pt") as path:
             write_model_file(values, path)
+
+    def has_values(self, name: str) -> bool:
+        """Whether `save_values` saved a part; it may be damaged."""
+        return self.folder is not None and (self.folder / f"{name}.pt").exists()
 
     def values(self, name: str) -> dict[str, Any] | None:
         """Return what `save_values` saved; None if it is missing or damaged."""
-        if self._folder is None or not (self._folder / f"{name}.pt").exists():
+        if self.folder is None or not self.has_values(name):
             return None
         from lymphocytosis.model_files import read_model_file
 
         try:
-            return read_model_file(self._folder / f"{name}.pt")
+            return read_model_file(self.folder / f"{name}.pt")
         except UserError as error:
             logger.warning("%s This part is computed again.", error)
             return None
@@ -121,25 +125,23 @@ class Progress:
             name: of the part.
             table: any columns that Parquet holds.
         """
-        if self._folder is not None:
-            with appearing_whole(self._folder / f"{name}.parquet") as path:
+        if self.folder is not None:
+            with appearing_whole(self.folder / f"{name}.parquet") as path:
                 table.to_parquet(path, write_page_checksum=True)
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return what `save_table` saved; None if it is missing or damaged."""
-        if self._folder is None or not (self._folder / f"{name}.parquet").exists():
+        if self.folder is None or not (self.folder / f"{name}.parquet").exists():
             return None
         import pandas as pd
         import pyarrow as pa
 
         try:
-            return pd.read_parquet(
-                self._folder / f"{name}.parquet", page_checksum_verification=True
-            )
+            return pd.read_parquet(self.folder / f"{name}.parquet", page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             logger.warning(
                 "%s can't be read (%s); this part is computed again.",
-                self._folder / f"{name}.parquet",
+                self.folder / f"{name}.parquet",
                 brief(error),
             )
             return None
@@ -150,12 +152,12 @@ class Progress:
         Raises:
             OSError: they can't be removed.
         """
-        if self._folder is None or not self._folder.exists():
+        if self.folder is None or not self.folder.exists():
             return
         # Moved away as a whole first: whatever happens next, no part is found with a wrong note.
         # What a kill leaves under the temporary name goes with the next run's temporary files.
-        gone = temporary_name(self._folder)
-        self._folder.replace(gone)
+        gone = temporary_name(self.folder)
+        self.folder.replace(gone)
         shutil.rmtree(gone)
 
 

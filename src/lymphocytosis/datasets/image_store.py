@@ -14,7 +14,7 @@ from PIL import Image
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
 from lymphocytosis.errors import UserError, listed
-from lymphocytosis.imaging.store import CellImages, PictureStream
+from lymphocytosis.imaging.store import CellImages, PictureStream, map_pixels
 from lymphocytosis.parameters import ImageParameters
 from lymphocytosis.whole_files import appearing_whole
 
@@ -35,7 +35,7 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
         """
         folder = Path(self._get_load_path())
         try:
-            images: CellImages = np.load(folder / "pixels.npy", mmap_mode="r").view(CellImages)
+            images = map_pixels(folder / "pixels.npy")
             images.records = pd.read_parquet(
                 folder / "records.parquet", page_checksum_verification=True
             )

@@ -33,8 +33,10 @@ def embed_in_shards(
     compute: ComputeParameters,
     progress: Progress,
     least: int,
+    share: tuple[int, int] = (0, 1),
+    graph: bytes | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors, Vectors]]:
-    """Embed pictures shard by shard; after a killed run, resume after its last finished shard.
+    """Embed pictures shard by shard; after a killed run, only the unfinished ones.
 
     Args:
         embedder: as in `embed_pictures`, like the next five.
@@ -46,6 +48,9 @@ def embed_in_shards(
         progress: where each shard is saved.
         least: embeddings per shard, rounded up to whole batches, so that an interrupted run has the
             same batches and gives the same bits.
+        share: the number of this process, from 0, and how many there are; each does every so many
+            shards.
+        graph: the embedder as an ONNX model; by default it is exported where needed.
 
     Yields:
         The rows of a shard (b,); f_large (b, v, D) and f_small (b, v, d), float32.
@@ -53,22 +58,28 @@ def embed_in_shards(
     batches = -(-least // (len(views) * compute.embed_batch_size))
     step = batches * compute.embed_batch_size
     shards = np.split(rows, range(step, len(rows), step))
-    done = 0
-    with working("embedding", len(rows), "pictures") as work:
-        while done < len(shards) and (kept := progress.values(f"shard-{done}")):
-            yield shards[done], kept["large"].numpy(), kept["small"].numpy()
-            work.resume(len(shards[done]))
-            done += 1
-        if done:
-            logger.info("embedding goes on after shard %d of %d", done, len(shards))
-        if done == len(shards):
-            return
-        ready = ReadyEncoder(embedder, images.shape[1], views, view_of, compute)
-        work.ready()
-        embedded = ready.embed(images, np.concatenate(shards[done:]))
-        for number, shard in enumerate(shards[done:], start=done):
+    own = range(len(shards))[share[0] :: share[1]]
+    missing = {n: shards[n] for n in own if not progress.has_values(f"shard-{n}")}
+    if len(missing) < len(own):
+        done = len(own) - len(missing)
+        logger.info("embedding goes on after shard %d of %d", done, len(own))
+    ready: ReadyEncoder | None = None
+    with working("embedding", sum(len(shards[n]) for n in own), "pictures") as work:
+        for number in own:
+            shard = shards[number]
+            kept = None if number in missing else progress.values(f"shard-{number}")
+            if kept:
+                yield shard, kept["large"].numpy(), kept["small"].numpy()
+                work.resume(len(shard))
+                continue
+            if ready is None:
+                ready = ReadyEncoder(embedder, images.shape[1], views, view_of, compute, graph)
+                work.ready()
+                embedded = ready.embed(images, np.concatenate([rows[:0], *missing.values()]))
+            # A damaged shard is embedded by itself.
+            source = embedded if number in missing else ready.embed(images, shard)
             parts = []
-            for part in islice(embedded, -(-len(shard) // compute.embed_batch_size)):
+            for part in islice(source, -(-len(shard) // compute.embed_batch_size)):
                 parts.append(part)
                 work.advance(len(part[0]))
             _, large, small = map(np.concatenate, zip(*parts, strict=True))

@@ -12,7 +12,7 @@ from lymphocytosis.datasets.bundle_folder import BundleDataset
 from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.paths import PATHS
-from lymphocytosis.parameters import Parameters, leaves
+from lymphocytosis.parameters import OF_MACHINE, Parameters, leaves
 
 if TYPE_CHECKING:  # torch takes seconds
     from lymphocytosis.system.bundle import Bundle
@@ -91,7 +91,7 @@ def check_models(
 
 def _carried(bundle: Bundle) -> dict[str, Any]:
     parts = {
-        "compute": bundle.compute.model_dump(mode="json", exclude={"accelerator"}),
+        "compute": bundle.compute.model_dump(mode="json", exclude=OF_MACHINE),
         "ensemble": bundle.ensemble.model_dump(mode="json"),
     }
     encoder = leaves(bundle.autoencoder["parameters"])

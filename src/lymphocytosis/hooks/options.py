@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import click
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -12,6 +13,7 @@ from kedro.pipeline import Pipeline
 from kedro.runner import ParallelRunner
 
 from lymphocytosis.errors import some
+from lymphocytosis.hooks.machines import Helped
 from lymphocytosis.hooks.refusals import refusal
 
 
@@ -21,7 +23,11 @@ class Session(KedroSession):
     def run(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Check the options, then run; see Kedro's session."""
         check_options(options)
-        return super().run(*args, **options)
+        try:
+            return super().run(*args, **options)
+        except Helped as done:
+            click.echo(str(done))
+            return {}
 
 
 def check_options(options: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from lymphocytosis import display
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
 from lymphocytosis.hooks.inputs import check_bundle, check_encoder, check_inputs, spare_damaged
+from lymphocytosis.hooks.machines import help_first_machine
 from lymphocytosis.hooks.models import check_models
 from lymphocytosis.hooks.options import check_environment
 from lymphocytosis.hooks.parameters import read_parameters, without_effect
@@ -53,6 +54,8 @@ class ProjectHooks(threading.local):
     ) -> None:
         """Before any work, refuse what can't run; fix versions; simulate the demo's cohort."""
         self.begun = time.monotonic()
+        if self.parameters.compute.nodes > 1:
+            help_first_machine(pipeline, self.parameters)
         demo = draws_cohort_first(run_params, pipeline)
         whole = pipelines["simulate"] + pipeline if demo else pipeline
         try:

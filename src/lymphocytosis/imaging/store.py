@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -87,6 +88,19 @@ class CellImages(np.memmap):
             parts.append(super().__getitem__(index[start : start + _AT_ONCE]))
             self._mmap.madvise(mmap.MADV_DONTNEED)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def map_pixels(path: Path) -> CellImages:
+    """Map a store's pictures into memory.
+
+    Args:
+        path: the store's file of pixels.
+
+    Returns:
+        (n, size, size, 3), without records and parameters.
+    """
+    images: CellImages = np.load(path, mmap_mode="r").view(CellImages)
+    return images
 
 
 def decode_pictures(

@@ -11,9 +11,16 @@ from lymphocytosis.parameters import JitterParameters
 
 # Rec. 601: perceived brightness of red, green and blue.
 LUMA = (0.299, 0.587, 0.114)
+ALL = slice(None)
 
 
-def flip_and_turn(pixels: Tensor, upright_weight: float, generator: torch.Generator) -> Tensor:
+def flip_and_turn(
+    pixels: Tensor,
+    upright_weight: float,
+    generator: torch.Generator,
+    size: int | None = None,
+    own: slice = ALL,
+) -> Tensor:
     """Flip and turn each picture of a batch at random (paper, section 3.1).
 
     Pixels are moved, not resampled.
@@ -22,12 +29,14 @@ def flip_and_turn(pixels: Tensor, upright_weight: float, generator: torch.Genera
         pixels: (B, S, S, 3) uint8, square pictures, on any device.
         upright_weight: weight of no turn, against 1 each for 90, 180 and 270 degrees.
         generator: the source of randomness, on the CPU.
+        size: pictures in the whole batch, if this is a part of it; draws are made for all.
+        own: which of them these are.
 
     Returns:
         (B, S, S, 3) uint8.
     """
     weights = torch.tensor([upright_weight, 1.0, 1.0, 1.0])
-    n = len(pixels)
+    n = size or len(pixels)
     turns = torch.multinomial(weights, n, replacement=True, generator=generator)
     across, down = torch.randint(0, 2, (n, 2), generator=generator).bool().unbind(dim=1)
     # Any flips and quarter turns are an optional transposition, then optional flips: three steps
@@ -35,14 +44,21 @@ def flip_and_turn(pixels: Tensor, upright_weight: float, generator: torch.Genera
     odd = turns % 2 == 1
     rows = torch.where(odd, across ^ (turns == 1), down ^ (turns == 2))
     columns = torch.where(odd, down ^ (turns == 3), across ^ (turns == 2))
-    chosen = on_device(torch.stack([odd, rows, columns]), pixels.device)[..., None, None, None]
+    chosen = torch.stack([odd, rows, columns])[:, own, None, None, None]
+    chosen = on_device(chosen, pixels.device)
     # Contiguous: on transposed pixels convolutions are slower and round differently.
     pixels = torch.where(chosen[0], pixels.transpose(1, 2).contiguous(), pixels)
     pixels = torch.where(chosen[1], pixels.flip(1), pixels)
     return torch.where(chosen[2], pixels.flip(2), pixels)
 
 
-def jitter(images: Tensor, strengths: JitterParameters, generator: torch.Generator) -> Tensor:
+def jitter(
+    images: Tensor,
+    strengths: JitterParameters,
+    generator: torch.Generator,
+    size: int | None = None,
+    own: slice = ALL,
+) -> Tensor:
     """Change position, colour, stain and sharpness of each picture slightly, at random.
 
     No crop, which would cut the cell. torchvision's functions use one draw for a whole batch, and
@@ -52,14 +68,17 @@ def jitter(images: Tensor, strengths: JitterParameters, generator: torch.Generat
         images: (B, 3, S, S) float, in [0, 1].
         strengths: the block `pretext.jitter` of the parameters.
         generator: the source of randomness, on the CPU.
+        size: as in `flip_and_turn`, like the next one.
+        own: likewise.
 
     Returns:
         (B, 3, S, S) float, in [0, 1].
     """
+    n = size or len(images)
 
     def drawn(channels: int, spread: float) -> Tensor:
         """Uniform numbers from -spread to spread, (B, channels, 1, 1)."""
-        uniform = torch.rand(len(images), channels, 1, 1, generator=generator)
+        uniform = torch.rand(n, channels, 1, 1, generator=generator)[own]
         return ((2 * uniform - 1) * spread).to(images)
 
     images = move(images, drawn(2, strengths.shift), 1 + drawn(1, strengths.scale))
@@ -74,7 +93,7 @@ def jitter(images: Tensor, strengths: JitterParameters, generator: torch.Generat
     images = blur(images, drawn(1, strengths.blur).abs(), radius).clamp(0, 1)
     if not strengths.background:
         return images
-    uniform = torch.rand(len(images), 5, 1, 1, generator=generator).to(images)
+    uniform = torch.rand(n, 5, 1, 1, generator=generator)[own].to(images)
     hidden = hide_surroundings(images, 0.3 + 0.15 * uniform[:, :1], 0.6 + 0.4 * uniform[:, 1:4])
     return torch.where(uniform[:, 4:] < strengths.background, hidden, images)
 

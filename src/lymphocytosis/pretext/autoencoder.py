@@ -23,4 +23,4 @@ def build(given: TaskInputs) -> Task:
     def show(model: nn.Module, pictures: Tensor, epoch: str) -> dict[str, Tensor]:
         return {epoch: model(pictures)}
 
-    return Task(autoencoder, autoencoder, 1, loss, show)
+    return Task(autoencoder, autoencoder, 1, loss, show, given.pretext.reduction)

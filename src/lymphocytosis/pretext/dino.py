@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.pooled import build_pooled_encoder
-from lymphocytosis.pretext.augment import jitter
 from lymphocytosis.pretext.joint_embedding import JointEmbedding, import_lightly, show_views
 from lymphocytosis.pretext.task import Task, TaskInputs
 
@@ -44,21 +43,20 @@ class SelfDistillation(nn.Module):
         self.momentum = momentum
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
-        """Let the teacher follow, then compare the two.
+        """Let the teacher follow, then ask both.
 
         Args:
             views: of the same pictures, each (B, 3, H, W) float, in [0, 1].
 
         Returns:
-            The loss.
+            (B, 2 views, the head's output width): the teacher's projections, then the student's.
         """
         with torch.no_grad():
             pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
             for followed, leading in pairs:
                 followed.lerp_(leading, 1 - self.momentum)
             said = [self.teacher(view) for view in views]
-        loss: Tensor = self.criterion(said, [self.student(view) for view in views])
-        return loss
+        return torch.stack([*said, *(self.student(view) for view in views)], dim=1)
 
 
 def build(given: TaskInputs) -> Task:
@@ -75,7 +73,8 @@ def build(given: TaskInputs) -> Task:
     module = SelfDistillation(student, teacher, criterion, dino.momentum)
 
     def loss(model: nn.Module, views: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-        found: Tensor = model([jitter(view, pretext.jitter, generator) for view in views])
+        said, told = model(views).chunk(2, dim=1)
+        found: Tensor = criterion(said.unbind(1), told.unbind(1))
         return found
 
     return Task(module, module.teacher.pooled, 2, loss, show_views(pretext, given.seed))

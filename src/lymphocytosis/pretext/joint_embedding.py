@@ -76,7 +76,7 @@ def joint_embedding_task(
         head = head_class(encoder.small_dim, widths.hidden_width, widths.output_width)
 
     def loss(model: nn.Module, views: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-        return criterion(*(model(jitter(view, pretext.jitter, generator)) for view in views))
+        return criterion(*map(model, views))
 
     return Task(JointEmbedding(pooled, head), pooled, views, loss, show_views(pretext, seed))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,15 @@ class Task:
     Attributes:
         module: what is trained.
         kept: the part of it that embeds; its weights are kept.
-        views: the number of views of each picture per step, each flipped and turned separately.
+        views: the number of views of each picture per step, each flipped and turned separately. A
+            task with more than one compares pictures: its views are jittered too.
         loss: takes the module, the views, each (B, 3, S, S) float in [0, 1], and the generator of
-            all draws; returns the loss of a batch. None if nothing is trained.
+            all draws; returns the loss of a batch. None if nothing is trained. Where several
+            processes train, it gets each one's pictures; but if the task compares pictures, what
+            the module makes of them, (B, ...), is that of all.
         show: takes the module in eval mode, (k, 3, S, S) pictures and the epoch's name; returns
             what the task makes of them, (k, 3, S, S) float in [0, 1], by title.
+        reduction: how `loss` makes one loss of those of pictures, if it doesn't compare them.
     """
 
     module: nn.Module
@@ -41,6 +45,7 @@ class Task:
     views: int
     loss: Loss | None
     show: Show
+    reduction: Literal["mean", "sum"] = "mean"
 
 
 class TaskInputs(NamedTuple):

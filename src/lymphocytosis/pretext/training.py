@@ -19,8 +19,9 @@ from lymphocytosis.encoders.pictures import Images, Pictures, to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
 from lymphocytosis.parameters import ComputeParameters, PretextParameters
-from lymphocytosis.pretext.augment import flip_and_turn
+from lymphocytosis.pretext.augment import flip_and_turn, jitter
 from lymphocytosis.pretext.task import Loss, Task
+from lymphocytosis.pretext.together import share_of, total
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def pretrain(
     progress: Progress,
     owner: npt.NDArray[np.int64] | None = None,
     earlier: dict[str, Any] | None = None,
+    together: bool = False,
 ) -> Pretraining:
     """Train on a pretext task; after a killed run, resume after its last finished epoch.
 
@@ -74,6 +76,7 @@ def pretrain(
         owner: (m,) the number of each row's patient; for `pretext.patients_per_batch`.
         earlier: the `training` of a shorter pretraining that was the same in all else; it goes on
             from there, to the same bits as in one go.
+        together: whether the elastic agent's processes train together; the first saves the epochs.
 
     Returns:
         Weights, history and pictures to show; no epochs if the task trains nothing.
@@ -88,7 +91,7 @@ def pretrain(
         return Pretraining(_copy_of_state(task.kept), history, pictures, {})
     if task.views > 1 and len(rows) < 2:
         raise UserError(f"pretext.name {pretext.name!r} compares pictures, and there is only one.")
-    fabric = start_fabric(compute)
+    fabric = start_fabric(compute, together)
     kept = progress.values("epoch") or earlier
     if kept:
         task.module.load_state_dict(kept["module"])
@@ -148,7 +151,8 @@ def pretrain(
                 "best": best,
                 "pictures": {title: torch.from_numpy(drawn) for title, drawn in pictures.items()},
             }
-            progress.save_values("epoch", kept)
+            if fabric.is_global_zero:
+                progress.save_values("epoch", kept)
     return Pretraining(
         state=best or _copy_of_state(task.kept),
         history=pd.DataFrame({"epoch": range(1, pretext.epochs + 1), "loss": losses}),
@@ -225,16 +229,23 @@ def _steps(
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.eval()
     for batch in batches:
-        pixels = pictures.read(batch)
+        share = share_of(len(batch), fabric)
+        pixels = pictures.read(batch[share.own])
         views = [
-            to_unit(flip_and_turn(pixels, pretext.upright_weight, generator))
+            to_unit(flip_and_turn(pixels, pretext.upright_weight, generator, share.size, share.own))
             for _ in range(task.views)
         ]
-        loss = loss_of(model, views, generator)
+        if task.views > 1:
+            views = [
+                jitter(view, pretext.jitter, generator, share.size, share.own) for view in views
+            ]
+        with share.statistics(pretext.batch_norm):
+            loss = share.loss(task, loss_of, model, views, generator)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
-        yield loss.detach()
+        loss = loss.detach()
+        yield total(loss) / fabric.world_size if fabric.world_size > 1 else loss
 
 
 def _check_weights(model: nn.Module, epoch: int) -> None:

@@ -22,7 +22,7 @@ from lymphocytosis.decision.unlike import Reference
 from lymphocytosis.encoders import checkpoint
 from lymphocytosis.errors import UserError, brief, some
 from lymphocytosis.model_files import MISFITS, read_model_file, write_model_file
-from lymphocytosis.parameters import ComputeParameters, EnsembleParameters
+from lymphocytosis.parameters import OF_MACHINE, ComputeParameters, EnsembleParameters
 from lymphocytosis.whole_files import appearing_whole
 
 if TYPE_CHECKING:  # a third of a second, for keys that most runs don't have
@@ -145,7 +145,9 @@ def write_bundle(bundle: Bundle, folder: Path, signing_key: bytes | None) -> Non
                 "format": FORMAT,
                 "version": VERSION,
                 "ensemble": bundle.ensemble.model_dump(mode="json"),
-                "compute": bundle.compute.model_dump(mode="json"),
+                "compute": bundle.compute.model_dump(
+                    mode="json", exclude=OF_MACHINE - {"accelerator"}
+                ),
                 "facts": bundle.facts,
                 "files": {file.name: _record(file.read_bytes()) for file in path.iterdir()},
             }

@@ -39,6 +39,9 @@ def embed_cells(
         large and small (float32 lists of fixed length); the schema's metadata names the
         autoencoder.
     """
+    from lymphocytosis.compute import start_fabric
+    from lymphocytosis.distributed import share
+    from lymphocytosis.encoders.backend import portable_graph
     from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, unpack
     from lymphocytosis.encoders.embed import embed_in_shards
     from lymphocytosis.imaging.views import view_of
@@ -57,6 +60,21 @@ def embed_cells(
             "the parameters compute": compute,
         }
     )
+    if compute.nodes * compute.processes > 1:
+        # Exported once, not by each process.
+        on_cpu = start_fabric(compute).device.type == "cpu"
+        graph = portable_graph(model, image.size, compute) if on_cpu else None
+        backend = {"embed_backend": "onnx" if graph else "torch"}
+        job = {
+            "autoencoder": autoencoder,
+            "graph": np.frombuffer(graph or b"", dtype=np.uint8),
+            "pixels": str(cell_images.filename),
+            "rows": rows,
+            "views": views,
+            "compute": compute.model_dump() | backend,
+            "least": ROWS_PER_GROUP,
+        }
+        share("embeddings", progress, job, compute)
     embedded = embed_in_shards(
         model, cell_images, rows, views, view_of, compute, progress, ROWS_PER_GROUP
     )

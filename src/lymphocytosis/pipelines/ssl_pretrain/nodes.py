@@ -9,6 +9,7 @@ import logging
 from hashlib import sha256
 from typing import Any
 
+from lymphocytosis.errors import UserError
 from lymphocytosis.figures import entitle, in_style
 from lymphocytosis.parameters import (
     ComputeParameters,
@@ -52,6 +53,7 @@ def pretrain_encoder(
         The packed state dict; the loss of each epoch; (k, S, S, 3) pictures to show: the originals,
         and what the task makes of them; and what a longer training needs to go on from here.
     """
+    from lymphocytosis.distributed import share
     from lymphocytosis.encoders.checkpoint import pack
     from lymphocytosis.encoders.weights import fingerprint
     from lymphocytosis.pretext.task import build_task
@@ -79,6 +81,25 @@ def pretrain_encoder(
             logger.info("pretraining goes on from a finished training of %d epochs", epochs)
             earlier = earlier_training["state"]
     owner = pd.factorize(cells.set_index("row").loc[rows, "patient_id"])[0]
+    if (processes := compute.nodes * compute.processes) > 1:
+        if task.loss is not None and pretext.batch_size < 2 * processes:
+            raise UserError(
+                f"pretext.batch_size is {pretext.batch_size}, which {processes} processes share: "
+                f"give {2 * processes} or more, or fewer compute.processes."
+            )
+        if earlier and not progress.has_values("epoch"):
+            progress.save_values("epoch", earlier)
+        job = {
+            "encoder": encoder.model_dump(),
+            "pretext": pretext.model_dump(),
+            "compute": compute.model_dump(),
+            "seed": seed,
+            "pixels": str(cell_images.filename),
+            "rows": rows,
+            "shown": shown,
+            "owner": owner,
+        }
+        share("autoencoder", progress, job, compute)
     trained = pretrain(
         task, cell_images, rows, shown, pretext, compute, seed, progress, owner, earlier
     )

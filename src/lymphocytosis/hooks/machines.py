@@ -1,0 +1,46 @@
+"""Of several machines, the first one runs the pipelines; the others help it and save nothing."""
+
+from kedro.pipeline import Pipeline
+
+from lymphocytosis.errors import UserError
+from lymphocytosis.hooks.refusals import refusal
+from lymphocytosis.parameters import Parameters
+from lymphocytosis.progress import unfinished
+
+
+class Helped(Exception):  # noqa: N818 - nothing went wrong
+    """This machine is not the first one, and has done its part of the run."""
+
+
+def help_first_machine(pipeline: Pipeline, parameters: Parameters) -> None:
+    """Do this machine's part of each node that machines share, unless it is the first machine.
+
+    Args:
+        pipeline: what the first machine runs.
+        parameters: the run's; several machines.
+
+    Raises:
+        Helped: all is done, and there is nothing left to do here.
+        ClickException: the machines did not meet, or a process failed, or there is nothing to
+            share.
+    """
+    from lymphocytosis.distributed import SHARED, is_first, join
+
+    shared = [entry for entry in SHARED if entry in pipeline.all_outputs()]
+    compute = parameters.compute
+    if not shared:
+        raise refusal(
+            f"compute.nodes is {compute.nodes}, and no node of this run can be shared by several "
+            "machines; ssl_pretrain and embed can. Run it on one machine, with compute.nodes=1."
+        )
+    try:
+        if is_first(compute):
+            return
+        for entry in shared:
+            join(entry, unfinished(parameters.workspace, entry), compute)
+    except UserError as error:
+        raise refusal(str(error)) from error
+    raise Helped(
+        f"Done: this machine has helped with {', '.join(shared)}. The first machine, "
+        f"{compute.rendezvous.rpartition(':')[0]}, saves the results."
+    )
