@@ -39,9 +39,11 @@ def commands_on(page):
     blocks = [*fenced.findall(text), *re.findall(r"(?:^ {4,}\S.*\n)+", text, re.MULTILINE)]
     for block in blocks:
         for line in re.sub(r"\\\n\s*", "", block).splitlines():
-            first = line.strip().removeprefix(".venv/bin/").partition(" ")[0]
-            if first in PROGRAMS:
-                yield re.split(r"\s{2,}#", line.strip().removeprefix(".venv/bin/"))[0]
+            line = line.strip().removeprefix(".venv/bin/").removeprefix("srun ")
+            if line.partition(" ")[0] in PROGRAMS:
+                yield re.split(r"\s{2,}#", line)[0]
+        if given := re.search(r"command: (\[.*\])", block):  # of a container
+            yield shlex.join(yaml.safe_load(given[1]))
     for said in re.findall(r"`([^`]+)`", fenced.sub("", text)):
         said = " ".join(said.split())
         if said.partition(" ")[0] in INLINE and " " in said:
@@ -160,6 +162,7 @@ YAML = [
     for page in PAGES
     if page.name != "extending.md"
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    if not block.startswith("apiVersion:")
 ]
 
 
@@ -170,3 +173,17 @@ def test_parameters_on_a_page_are_taken(page, block, tmp_path):
     shutil.copytree(PROJECT / "conf/base", tmp_path / "base")
     loader = OmegaConfigLoader(str(tmp_path), env="mine", **CONFIG_LOADER_ARGS)
     check_parameters(loader["parameters"])
+
+
+def test_jobs_have_the_machines_and_cards_that_their_commands_name():
+    page = (PROJECT / "docs/distributed.md").read_text()
+    asked = set(re.findall(r"compute\.nodes=(\d+),compute\.processes=(\d+)", page))
+    slurm = re.search(r"--nodes=(\d+) .*--gpus-per-node=(\d+)", page).groups()
+    job = yaml.safe_load(re.search(r"```yaml\n(apiVersion.*?)```", page, re.DOTALL)[1])
+    replicas = job["spec"]["pytorchReplicaSpecs"]
+    machines = sum(part["replicas"] for part in replicas.values())
+    (container,) = replicas["Worker"]["template"]["spec"]["containers"]
+    kubernetes = (str(machines), str(container["resources"]["limits"]["nvidia.com/gpu"]))
+    assert asked == {slurm} == {kubernetes}
+    # The operator's name for the first machine.
+    assert f"compute.rendezvous={job['metadata']['name']}-master-0:" in container["command"][-1]

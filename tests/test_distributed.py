@@ -1,6 +1,7 @@
 import importlib.util
 import os
 import signal
+import socket
 import threading
 import time
 from multiprocessing import active_children
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from lymphocytosis import distributed
+from lymphocytosis.distributed import is_first, share
 from lymphocytosis.encoders.autoencoder import AutoEncoder, build_autoencoder
 from lymphocytosis.encoders.checkpoint import pack
 from lymphocytosis.errors import UserError
@@ -21,10 +24,10 @@ from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 from lymphocytosis.pretext.task import build_task
 from lymphocytosis.pretext.training import pretrain
 from lymphocytosis.progress import Progress
+from tests import two_machines
+from tests.conftest import POOLED
 
-ENCODER = EncoderParameters(
-    name="test_efficientnet", weights="random", small_dim=8, pool="mean", layers=1, zooms=(1.0,)
-)
+ENCODER = EncoderParameters(name="test_efficientnet", weights="random", small_dim=8, **POOLED)
 VIEWS = ["original", "horizontal", "vertical"]
 
 
@@ -155,6 +158,23 @@ def by_two(of_tasks):
     return first
 
 
+@pytest.fixture(scope="module")
+def pretrain_by(store, pretext_parameters):
+    """A function that runs the node of `ssl_pretrain`."""
+    patients = pd.DataFrame({"patient_id": list("ABCD"), "subset": "train"})
+
+    def run(folder, processes, epochs, earlier=None, **changes):
+        pretext = pretext_parameters(
+            epochs=epochs, batch_size=40, learning_rate=1e-4, early_epoch=9, **changes
+        )
+        compute, progress = compute_of(processes), Progress(folder)
+        return pretrain_encoder(
+            store, store.records, patients, earlier, ENCODER, pretext, compute, 0, progress
+        )
+
+    return run
+
+
 class TestPretraining:
     @pytest.mark.parametrize("name", TASKS)
     def test_losses_and_gradients_are_those_of_one_process(self, of_tasks, by_two, name):
@@ -165,3 +185,74 @@ class TestPretraining:
         difference = np.linalg.norm(by_two[name][1] - gradients) / np.linalg.norm(gradients)
 
         assert difference < 1e-4
+
+    def test_a_local_run_goes_on_from_a_shared_one_and_the_other_way(self, pretrain_by, tmp_path):
+        packed, history, shown, _ = pretrain_by(tmp_path / "all", 1, 2)
+        for first, then in ((2, 1), (1, 2)):
+            begun = pretrain_by(tmp_path / f"begun-{first}", first, 1)[-1]
+            found, losses, drawn, _ = pretrain_by(tmp_path / f"ended-{then}", then, 2, begun)
+            # The first epoch is not done again: its loss is the one that was kept.
+            assert losses["loss"][0] == begun["state"]["losses"][0]
+            np.testing.assert_allclose(losses["loss"], history["loss"], rtol=1e-4)
+            assert found["parameters"] == packed["parameters"]
+            assert drawn.keys() == shown.keys()
+
+    def test_a_batch_too_small_to_share_is_refused(self, pretrain_by, tmp_path):
+        with pytest.raises(
+            UserError, match=r"pretext\.batch_size is 40, which 21 .* give 42 or more"
+        ):
+            pretrain_by(tmp_path, 21, 1)
+
+
+def one_of_two(rendezvous, timeout=1):
+    return compute_of(1).model_copy(
+        update={"nodes": 2, "rendezvous": rendezvous, "rendezvous_timeout": timeout}
+    )
+
+
+class TestFailures:
+    def test_what_a_user_can_fix_is_told_at_once(self, tmp_path):
+        progress, job = Progress(tmp_path / "w"), {"compute": compute_of(2).model_dump()}
+        with pytest.raises(UserError, match="autoencoder"):
+            share("embeddings", progress, {**job, "autoencoder": {"kind": "none"}}, compute_of(2))
+
+    def test_a_process_that_fails_is_told_with_its_own_message(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(distributed, "RESTARTS", 0)
+        progress, job = Progress(tmp_path / "w"), {"compute": compute_of(2).model_dump()}
+        with pytest.raises(
+            UserError, match=r"embeddings: a process failed 1 times.*KeyError"
+        ) as told:
+            share("embeddings", progress, job, compute_of(2))
+        assert "\n" not in str(told.value)
+
+    def test_machines_that_do_not_meet_are_told_where_and_how_long(self, tmp_path):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        with pytest.raises(
+            UserError, match=rf"127\.0\.0\.1:{port}: 2 machines did not meet there within 1 s"
+        ):
+            share("embeddings", Progress(tmp_path), {}, one_of_two(f"127.0.0.1:{port}"))
+
+
+class TestFirstMachine:
+    def test_it_is_the_one_that_the_address_names(self):
+        assert is_first(compute_of(2))
+        assert is_first(one_of_two("localhost:29400"))
+        assert not is_first(one_of_two("192.0.2.1:29400"))
+
+    def test_an_unknown_name_is_refused(self):
+        with pytest.raises(
+            UserError, match=r"compute\.rendezvous is nowhere\.invalid:29400.*no such"
+        ):
+            is_first(one_of_two("nowhere.invalid:29400"))
+
+
+def test_two_machines_work_together_and_the_first_one_saves(tmp_path):
+    try:
+        told = two_machines.meet(tmp_path)
+    except two_machines.NotPermittedError as error:
+        pytest.skip(f"no network namespaces: {error}")
+    first, second = (" ".join(lines.split()) for lines in told.values())
+    assert "autoencoder: 1 process(es) on each of 2 machine(s)" in first
+    assert "Done: this machine has helped with autoencoder, embeddings." in second
+    assert "The first machine, 10.77.18.1, saves the results." in second

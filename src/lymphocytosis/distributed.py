@@ -43,15 +43,17 @@ def is_first(compute: ComputeParameters) -> bool:
     Raises:
         UserError: the name in the address is unknown here.
     """
-    if compute.nodes == 1:
+    if compute.rendezvous is None:
         return True
     try:
-        socket.create_server((compute.rendezvous.rpartition(":")[0], 0)).close()
+        address = socket.gethostbyname(compute.rendezvous.rpartition(":")[0])
     except socket.gaierror as error:
         raise UserError(
             f"compute.rendezvous is {compute.rendezvous}, and this machine knows no such name "
             f"({error}). Give the first machine's address as all machines reach it."
         ) from error
+    try:
+        socket.create_server((address, 0)).close()
     except OSError:  # another machine's address
         return False
     return True
@@ -91,7 +93,7 @@ def join(entry: str, progress: Progress, compute: ComputeParameters) -> None:
     from torch.distributed import DistNetworkError, TCPStore  # type: ignore[attr-defined]
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     cards = torch.cuda.device_count()
@@ -115,9 +117,9 @@ def join(entry: str, progress: Progress, compute: ComputeParameters) -> None:
         get_context(method).set_forkserver_preload(["__main__", *_IMPORTED])
     handlers = {each: signal.getsignal(each) for each in signal.Signals if each.name in _HANDLED}
     first = is_first(compute)
-    host, _, port = compute.rendezvous.rpartition(":")
+    host, _, port = (compute.rendezvous or "").rpartition(":")
     try:
-        if compute.nodes > 1 and first and compute.rendezvous not in _HELD:
+        if compute.rendezvous and first and compute.rendezvous not in _HELD:
             _HELD[compute.rendezvous] = TCPStore(
                 host, int(port), is_master=True, wait_for_workers=False, multi_tenant=True
             )
@@ -141,6 +143,8 @@ def join(entry: str, progress: Progress, compute: ComputeParameters) -> None:
                 logs_specs=DefaultLogsSpecs(log_dir=logs),
             )
             told = elastic_launch(config, _work)(entry, progress, threads)
+    except RendezvousClosedError:
+        told = {}  # done without this machine, which was started again
     except (RendezvousError, DistNetworkError) as error:
         raise UserError(
             f"compute.rendezvous {compute.rendezvous}: {compute.nodes} machines did not meet there "

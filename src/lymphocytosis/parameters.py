@@ -453,9 +453,9 @@ class ComputeParameters(_Block):
     processes: int = Field(
         1, ge=1, le=1024, repr=False, description="On each machine; with GPUs, one GPU each."
     )
-    rendezvous: str = Field(
-        "", pattern=r"^([^\s:]+:\d{1,5})?$", repr=False,
-        description="The first machine, which alone saves results, and a free port of it.",
+    rendezvous: str | None = Field(
+        None, pattern=r"^[^\s:]+:\d{1,5}$", repr=False,
+        description="HOST:PORT of the first machine, which alone saves results.",
     )  # fmt: skip
     rendezvous_timeout: int = Field(
         900, ge=1, le=1_000_000, repr=False,
@@ -466,8 +466,8 @@ class ComputeParameters(_Block):
     def _machines_meet(self) -> "ComputeParameters":
         if (self.nodes > 1) != bool(self.rendezvous):
             raise ValueError(
-                f"nodes is {self.nodes} and rendezvous is {self.rendezvous!r}; several machines, "
-                "and only they, need an address HOST:PORT where they meet"
+                f"nodes is {self.nodes} and rendezvous is {self.rendezvous or 'null'}; several "
+                "machines, and only they, need an address HOST:PORT where they meet"
             )
         return self
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 
@@ -12,3 +14,8 @@ def run_params():
         "runtime_params": None,
         "only_missing_outputs": False,
     }
+
+
+def one_machine(workspace):
+    """The parameters of a run, as far as the hooks before it ask."""
+    return SimpleNamespace(workspace=str(workspace), compute=SimpleNamespace(nodes=1))

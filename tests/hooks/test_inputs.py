@@ -1,7 +1,6 @@
 import errno
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import pytest
@@ -17,6 +16,7 @@ from lymphocytosis.hooks.inputs import check_bundle, check_inputs, spare_damaged
 from lymphocytosis.hooks.options import requested
 from lymphocytosis.hooks.project import ProjectHooks
 from lymphocytosis.pipeline_registry import register_pipelines
+from tests.hooks.conftest import one_machine
 
 PROJECT = Path(__file__).parents[2]
 REGISTERED = register_pipelines()
@@ -30,7 +30,7 @@ def test_what_can_not_be_looked_for_is_told_plainly_before_the_run(tmp_path, run
             raise PermissionError(errno.EACCES, "Permission denied", "cohort/trainset")
 
     hooks = ProjectHooks()
-    hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
+    hooks.parameters = one_machine(tmp_path / "out")
     reads = Pipeline([node(lambda pictures: 1, "cohort_pictures", "made")])
     with pytest.raises(click.ClickException, match=r"denied: 'cohort/trainset'"):
         hooks.before_pipeline_run(run_params, reads, DataCatalog({"cohort_pictures": Locked()}))

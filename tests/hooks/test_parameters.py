@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import pytest
@@ -11,6 +10,7 @@ from kedro.pipeline import Pipeline
 
 from lymphocytosis.hooks.parameters import without_effect
 from lymphocytosis.hooks.project import ProjectHooks
+from tests.hooks.conftest import one_machine
 
 PROJECT = Path(__file__).parents[2]
 
@@ -98,7 +98,7 @@ class TestWithoutEffect:
 
     def test_is_said_before_the_run_in_one_line(self, tmp_path, run_params, caplog):
         hooks = ProjectHooks()
-        hooks.parameters = SimpleNamespace(workspace=str(tmp_path))
+        hooks.parameters = one_machine(tmp_path)
         given = {"runtime_params": {"mil": {"epochs": 1, "dropout": 0.1}}}
         hooks.before_pipeline_run(run_params | given, Pipeline([]), DataCatalog())
         hooks.lock.release()

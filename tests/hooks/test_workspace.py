@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import click
 import pytest
@@ -11,6 +10,7 @@ from kedro.pipeline import Pipeline, node
 
 from lymphocytosis.hooks.project import ProjectHooks
 from lymphocytosis.progress import unfinished
+from tests.hooks.conftest import one_machine
 
 
 class TestOneRunAWorkspace:
@@ -20,7 +20,7 @@ class TestOneRunAWorkspace:
 
         def start(hooks=None):
             hooks = hooks or ProjectHooks()
-            hooks.parameters = SimpleNamespace(workspace=str(tmp_path / "out"))
+            hooks.parameters = one_machine(tmp_path / "out")
             hooks.before_pipeline_run(run_params, Pipeline([]), DataCatalog())
             return hooks
 
@@ -71,7 +71,7 @@ class TestOneRunAWorkspace:
 class TestEndedWell:
     def test_only_what_became_of_this_run_is_cleared(self, tmp_path, run_params):
         hooks = ProjectHooks()
-        hooks.parameters = SimpleNamespace(workspace=str(tmp_path))
+        hooks.parameters = one_machine(tmp_path)
         kept = {entry: unfinished(str(tmp_path), entry) for entry in ("embeddings", "autoencoder")}
         for progress in kept.values():
             progress.save_values("part", {})

@@ -42,5 +42,5 @@ def help_first_machine(pipeline: Pipeline, parameters: Parameters) -> None:
         raise refusal(str(error)) from error
     raise Helped(
         f"Done: this machine has helped with {', '.join(shared)}. The first machine, "
-        f"{compute.rendezvous.rpartition(':')[0]}, saves the results."
+        f"{str(compute.rendezvous).rpartition(':')[0]}, saves the results."
     )
