@@ -39,6 +39,7 @@ class Clock:
     @hook_impl(trylast=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """The runner starts."""
+        self.work = 0.0
         self.nodes = len(pipeline.nodes)
         self._catalog = catalog
         self._since["run"] = time.perf_counter()
@@ -85,7 +86,7 @@ class Clock:
 
 
 def measure() -> list[Row]:
-    """Run the demo, shortened, several times.
+    """Run the demo, shortened, several times; its cohort is drawn before.
 
     Returns:
         Kedro's milliseconds a node, within the runner; and its share of the whole run in percent,
@@ -98,10 +99,11 @@ def measure() -> list[Row]:
         settings.set("HOOKS", (*settings.HOOKS, clock))
         with tempfile.TemporaryDirectory() as folder:
             parameters = {"cohort_dir": f"{folder}/cohort", "workspace": f"{folder}/out", **SHORT}
-            start = time.perf_counter()
-            with KedroSession.create(PROJECT, env="demo", runtime_params=parameters) as session:
-                session.run()
-            whole = time.perf_counter() - start
+            for names in (["simulate"], ["__default__"]):
+                start = time.perf_counter()
+                with KedroSession.create(PROJECT, env="demo", runtime_params=parameters) as session:
+                    session.run(pipeline_names=names)
+                whole = time.perf_counter() - start
         if turn:  # the first imports libraries
             milliseconds.append(1000 * (clock.run - clock.work) / clock.nodes)
             percent.append(100 * (whole - clock.work) / whole)

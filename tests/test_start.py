@@ -53,6 +53,11 @@ class TestImports:
         found = imported("run", "--pipelines=ingest", f"--params={places}")
         assert found == {"lymphocytosis", "pandas"}
 
+    def test_the_best_recipe_starts_without_torch(self, imported, write_cohort, tmp_path):
+        places = f"cohort_dir={write_cohort({'P1': {}})},workspace={tmp_path}"
+        found = imported("run", "--env=best", f"--params={places}")
+        assert found == {"lymphocytosis", "pandas"}
+
     def test_the_demo_starts_without_torch_and_matplotlib(self, imported, tmp_path):
         places = f"cohort_dir={tmp_path}/cohort,workspace={tmp_path}/out"
         found = imported("run", "--env=demo", f"--params={places}")

@@ -1,8 +1,10 @@
 """Checks before any work that the encoder can be used."""
 
+from importlib.util import find_spec
+
 from lymphocytosis.encoders.names import check_name, family_of
 from lymphocytosis.errors import UserError
-from lymphocytosis.parameters import EncoderParameters
+from lymphocytosis.parameters import PACKAGED_WEIGHTS, EncoderParameters
 
 
 def check_encoder(parameters: EncoderParameters, image_size: int) -> None:
@@ -16,8 +18,11 @@ def check_encoder(parameters: EncoderParameters, image_size: int) -> None:
         UserError: no such model, it can't be used, or its weights are missing or don't fit.
     """
     check_name(parameters.name)
-    # Importing torch takes seconds, and the paper's family accepts pictures of any size.
-    if parameters.weights == "random" and family_of(parameters.name) == "efficientnet":
+    # Importing torch takes seconds. The paper's family accepts pictures of any size, and the
+    # weights of a package fit their model.
+    packaged = parameters.weights == "package" and find_spec(PACKAGED_WEIGHTS[parameters.name])
+    fits = packaged or parameters.weights == "random"
+    if fits and family_of(parameters.name) == "efficientnet":
         return
     import torch
 

@@ -1,6 +1,7 @@
 """Diagnosing one patient by a trained system."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from typing import Any
@@ -150,7 +151,9 @@ class ReadySystem:
         if not taken.any():
             return Diagnosis(row | self._nothing() | {"warnings": warnings}, cells)
         shown = np.stack([picture.pixels for picture in stored if picture.pixels is not None])
-        embedded = self._embed(shown)
+        with ThreadPoolExecutor(1) as aside:  # the encoder leaves Python time to measure
+            measured = aside.submit(measure_pictures, shown)
+            embedded = self._embed(shown)
         bags = {size: self._bag(vectors) for size, vectors in embedded.items()}
         whitened = {
             size: whiten(bag, self._whitening[size]) if self._whitening[size] else bag
@@ -175,7 +178,7 @@ class ReadySystem:
         original = embedded["large"][:, self._compared]
         converted = float((records["status"] == "converted").sum() / taken.sum())
         flags = find_unlike(
-            self._bundle.reference, measure_pictures(shown), original, converted, age, count
+            self._bundle.reference, measured.result(), original, converted, age, count
         )
         shares = explain_patient(self._suites[decides], bag_of[decides], clinical)
         cells.loc[taken, "contribution"] = shares.mean(axis=(0, 1))
