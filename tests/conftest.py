@@ -19,8 +19,8 @@ settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the longest file: no worker waits for it. Skip tests of a GPU without one."""
-    items.sort(key=lambda item: item.path.name != "test_new_patient.py")
+    """Begin with files of few, long tests: no worker waits for them. Skip a GPU's without one."""
+    items.sort(key=lambda item: item.path.name not in LONG)
     needing = [item for item in items if item.get_closest_marker("gpu")]
     if needing and not torch.cuda.is_available():
         for item in needing:
@@ -35,6 +35,10 @@ def _keep_threads():
     torch.set_num_threads(threads)
 
 
+LONG = {
+    "test_distributed.py", "test_new_patient.py", "test_torture.py", "test_whole_run.py",
+    "test_nested.py", "test_evaluate.py", "test_choose.py", "test_fuzz.py", "test_extending.py",
+}  # fmt: skip
 # Of the block `encoder`: what most encoders are pooled by.
 POOLED = {"pool": ("mean",), "layers": (1,), "zooms": (1.0,)}
 SIZE = 40  # side of the pictures that `picture` makes

@@ -588,8 +588,8 @@ def check_parameters(raw: Mapping[str, Any]) -> Parameters:
     try:
         parameters = Parameters.model_validate(raw)
         # Defaults are for bundles, which leave out what each machine decides.
-        absent = leaves(parameters.model_dump()).keys() - leaves(dict(raw)).keys()
-        faults = [f"{key}: missing" for key in sorted(absent)]
+        absent = ComputeParameters.model_fields.keys() - parameters.compute.model_fields_set
+        faults = [f"compute.{name}: missing" for name in sorted(absent)]
     except ValidationError as error:
         faults = [_describe(fault) for fault in error.errors()]
     if faults:
