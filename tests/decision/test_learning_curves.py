@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lymphocytosis.decision.controls import CLINICAL
-from lymphocytosis.decision.learning_curves import measure_learning_curves
+from lymphocytosis.decision.learning_curves import foretell, measure_learning_curves
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +61,9 @@ def test_values_lie_in_their_intervals(found):
     _, table = found
     assert (table["low"] <= table["value"]).all()
     assert (table["value"] <= table["high"]).all()
+
+
+def test_a_power_law_is_continued():
+    numbers = np.array([15, 30, 60, 100])
+    assert foretell(numbers, 1 - 0.9 * numbers**-0.4, 500) == pytest.approx(1 - 0.9 * 500**-0.4)
+    assert foretell(numbers, np.ones(4), 500) == pytest.approx(0.999)

@@ -72,6 +72,26 @@ def measure_learning_curves(
     return scores.loc[wanted, COLUMNS].reset_index(drop=True)
 
 
+def foretell(numbers: npt.NDArray[np.int64], scores: Floats, at: int) -> float:
+    """Continue a learning curve by a power law: the score's distance from 1 is b n^-c.
+
+    Args:
+        numbers: (k,) of training patients.
+        scores: (k,) at most 1.
+        at: the number of training patients to foretell the score of.
+
+    Returns:
+        The score; b and c are least squares of the logarithms.
+
+    Source: Cortes et al. 1994, Learning curves: asymptotic values and rate of convergence, with the
+    asymptote 1.
+    """
+    # A score of 1 has no logarithm of its distance from 1.
+    distance = np.log(np.maximum(1 - scores, 1e-3))
+    slope, level = np.polyfit(np.log(numbers), distance, 1)
+    return float(1 - np.exp(level + slope * np.log(at)))
+
+
 def _predict(
     cells: npt.NDArray[np.float32],
     owner: npt.NDArray[np.int64],

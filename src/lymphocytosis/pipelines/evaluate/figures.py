@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from lymphocytosis.decision import curves
 from lymphocytosis.decision.controls import CLINICAL
 from lymphocytosis.decision.evidence import by_method, draw_weights
+from lymphocytosis.decision.learning_curves import foretell
 from lymphocytosis.decision.referral_evidence import calibrate_by_others
 from lymphocytosis.figures import BLUE, DARK, GREY, ORANGE, entitle, in_style
 from lymphocytosis.parameters import EvaluationParameters
@@ -22,6 +23,8 @@ _RESAMPLES = 200
 _BINS = 5
 # Near 1 a needless referral costs so much that a single patient moves the curve.
 _THRESHOLDS = np.linspace(0, 0.9, 91)
+# Training patients whose score is foretold.
+_LATER = 500
 # What a reader compares, by what a method's name ends with; told apart in grey too.
 _LOOKS: dict[str, dict[str, Any]] = {
     "age and count": {"color": DARK, "linestyle": "--"},
@@ -235,12 +238,15 @@ def plot_learning_curves(learning_curves: pd.DataFrame, evaluation: EvaluationPa
     cells.xaxis.set_major_formatter("{x:.0f}")
     cells.legend(loc="lower right")
     count, repeats = scores[["patients", "repeats"]].iloc[0]
+    curve = scores[(scores["varied"] == "patients") & (scores["method"] == "pictures + clinical")]
+    later = foretell(curve["number"].to_numpy(), curve["value"].to_numpy(), _LATER)
     entitle(
         figure,
         "What more patients and more cells bring",
         f"{count} labelled patients, held out; {repeats} repeats. A regression on the mean of a "
         "patient's embedded cells, a stand-in for the trained classifiers. Band: "
-        f"{evaluation.confidence:.0%}, over persons. More cells: of held-out patients only.",
+        f"{evaluation.confidence:.0%}, over persons. More cells: of held-out patients only. A "
+        f"power law through the points of both foretells {later:.2f} for {_LATER} patients.",
     )
     return figure
 
