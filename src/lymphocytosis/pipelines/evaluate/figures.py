@@ -246,7 +246,7 @@ def plot_learning_curves(learning_curves: pd.DataFrame, evaluation: EvaluationPa
         f"{count} labelled patients, held out; {repeats} repeats. A regression on the mean of a "
         "patient's embedded cells, a stand-in for the trained classifiers. Band: "
         f"{evaluation.confidence:.0%}, over persons. More cells: of held-out patients only. A "
-        f"power law through the points of both foretells {later:.2f} for {_LATER} patients.",
+        f"power law foretells {later:.2f} for pictures + clinical with {_LATER} patients.",
     )
     return figure
 
