@@ -88,6 +88,12 @@ class TestNext:
             "--params=workspace=my run,encoder.name=resnet18,encoder.small_dim=8",
         ]  # fmt: skip
 
+    def test_after_ingest_the_best_recipe_is_one_way(self, ending):
+        given = {"runtime_params": {"workspace": "mine"}}
+        assert "    kedro run --env=best --params=workspace=mine" in ending("patients", **given)
+        elsewhere = ending("patients", env="demo", **given)
+        assert not any("--env=best" in line for line in elsewhere)
+
     def test_after_other_work_there_is_none(self, ending):
         assert "Next:" not in ending("contact_sheet")
 

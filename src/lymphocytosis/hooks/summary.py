@@ -17,6 +17,7 @@ _TO_OPEN = (
     "evaluation_summary", "choice_summary", "ingest_report", "bundle",
 )  # fmt: skip
 _MOST = 3
+_BEST = ""  # the default pipeline, in an environment of its own
 # By what a run made, the last that was made first: the pipelines to run next, and what for.
 _NEXT = {
     "diagnoses": {},
@@ -29,7 +30,10 @@ _NEXT = {
     "large_classifiers": {"ensemble": "predict the test patients, and decide"},
     "embeddings": {"classify,ensemble": "train the classifiers, and decide"},
     "autoencoder": {"embed,classify,ensemble": "everything that is left"},
-    "patients": {"ssl_pretrain,embed,classify,ensemble": "everything that is left"},
+    "patients": {
+        _BEST: "everything by the best recipe, which needs no GPU",
+        "ssl_pretrain,embed,classify,ensemble": "everything that is left, by these parameters",
+    },
     "cohort_pictures": {"ingest": "read the cohort"},
 }
 
@@ -66,6 +70,10 @@ def summarise(
         lines.append("Next:")
     for names, purpose in next_ones.items():
         env, given = run_params["env"], run_params["runtime_params"] or {}
+        if names == _BEST:
+            if env:
+                continue
+            env = "best"
         if names == "bundle" and not ("results" in made or catalog.exists("large_classifiers")):
             names = "classify,ensemble,bundle"
         if names == "predict":
@@ -109,7 +117,7 @@ def _short(path: str) -> str:
 
 
 def _command(pipelines: str, env: str | None, given: dict[str, Any]) -> str:
-    options = [f"--env={env}"] * bool(env) + [f"--pipelines={pipelines}"]
+    options = [f"--env={env}"] * bool(env) + [f"--pipelines={pipelines}"] * bool(pipelines)
     if given:
         told = ",".join(f"{name}={value}" for name, value in leaves(given).items())
         options.append(f"--params={told}")
