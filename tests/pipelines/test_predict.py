@@ -141,7 +141,8 @@ class TestTables:
         others = [file for file in files(3) if file.patient_id != "P2"]
         with caplog.at_level(logging.WARNING):
             table, _, rows, cells = diagnose(others + broken)
-        assert "No picture could be taken of 1 patient(s): P2." in caplog.messages
+        told = "No picture could be taken of 1 patient(s): P2. Of P2: One is left out."
+        assert told in caplog.messages
         assert table["cell_count"].tolist() == [2, 0, 2]
         assert table["advice"][1] == "look again"
         assert table["probability"].isna().tolist() == [False, True, False]

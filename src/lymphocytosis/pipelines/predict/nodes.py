@@ -143,8 +143,14 @@ def diagnose_patients(
             cells.append(pa.table({"patient_id": ids, **kept["cells"]}))
     if resumed:
         logger.info("%d of %d patients were diagnosed before this run", resumed, len(rows))
-    if none := [row["patient_id"] for row in rows if not row["cell_count"]]:
-        logger.warning("No picture could be taken of %d patient(s): %s.", len(none), some(none))
+    if none := [row for row in rows if not row["cell_count"]]:
+        logger.warning(
+            "No picture could be taken of %d patient(s): %s. Of %s: %s.",
+            len(none),
+            some([row["patient_id"] for row in none]),
+            none[0]["patient_id"],
+            none[0]["warnings"][-1].removesuffix("."),
+        )
     diagnoses = pd.DataFrame([row | {name: _joined(row[name]) for name in _LISTS} for row in rows])
     # Each a list of lists.
     diagnoses = diagnoses.drop(columns="predictions", errors="ignore")
