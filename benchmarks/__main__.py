@@ -14,6 +14,7 @@ from benchmarks.side_by_side import Row
 MODULES = (
     "embedding",
     "pretraining",
+    "scaling",
     "classifiers",
     "decoding",
     "embeddings_file",

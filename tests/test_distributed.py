@@ -2,8 +2,11 @@ import importlib.util
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from contextlib import contextmanager
 from multiprocessing import active_children
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from benchmarks import scaling
 from lymphocytosis import distributed
 from lymphocytosis.distributed import is_first, share
 from lymphocytosis.encoders.autoencoder import AutoEncoder, build_autoencoder
@@ -77,6 +81,23 @@ def alone(embed):
     return embed(1, Progress(None))
 
 
+@contextmanager
+def a_process_killed_after(folder, part):
+    """Kill one of the processes as soon as a part is saved; yields the saved ones, by inode."""
+    finished = {}
+
+    def kill():
+        while not (found := list(folder.glob(part))):
+            time.sleep(0.001)
+        os.kill(active_children()[-1].pid, signal.SIGKILL)
+        finished.update({path: path.stat().st_ino for path in found})
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    yield finished
+    killer.join()
+
+
 class TestEmbedding:
     @pytest.mark.parametrize("processes", [2, 4])
     def test_the_table_is_that_of_one_process(self, embed, alone, tmp_path, processes):
@@ -86,19 +107,8 @@ class TestEmbedding:
 
     def test_after_a_kill_only_unfinished_shards_are_done_again(self, embed, alone, tmp_path):
         progress = Progress(tmp_path / "embeddings")
-        finished, killed = {}, []
-
-        def kill():
-            while not (found := list(progress.folder.glob("shard-*.pt"))):
-                time.sleep(0.001)
-            killed.append(active_children()[-1].pid)
-            os.kill(killed[0], signal.SIGKILL)
-            finished.update({path: path.stat().st_ino for path in found})
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        found = embed(3, progress)
-        killer.join()
+        with a_process_killed_after(progress.folder, "shard-*.pt") as finished:
+            found = embed(3, progress)
         assert found == alone
         assert 0 < len(finished) < len(alone)
         assert all(path.stat().st_ino == inode for path, inode in finished.items())
@@ -197,6 +207,14 @@ class TestPretraining:
             assert found["parameters"] == packed["parameters"]
             assert drawn.keys() == shown.keys()
 
+    def test_after_a_kill_it_goes_on_after_the_last_epoch(self, pretrain_by, tmp_path):
+        _, history, _, _ = pretrain_by(tmp_path / "alone", 1, 4)
+        with a_process_killed_after(tmp_path / "shared", "epoch.pt") as finished:
+            _, found, _, training = pretrain_by(tmp_path / "shared", 2, 4)
+        assert len(finished) == 1
+        np.testing.assert_allclose(found["loss"], history["loss"], rtol=1e-4)
+        assert len(training["state"]["losses"]) == 4
+
     def test_a_batch_too_small_to_share_is_refused(self, pretrain_by, tmp_path):
         with pytest.raises(
             UserError, match=r"pretext\.batch_size is 40, which 21 .* give 42 or more"
@@ -234,6 +252,14 @@ class TestFailures:
             share("embeddings", Progress(tmp_path), {}, one_of_two(f"127.0.0.1:{port}"))
 
 
+def test_one_process_loads_nothing_of_the_agent():
+    code = (
+        "import sys; import lymphocytosis.distributed, lymphocytosis.pipelines.embed.nodes; "
+        "assert not [name for name in sys.modules if name.startswith('torch')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 class TestFirstMachine:
     def test_it_is_the_one_that_the_address_names(self):
         assert is_first(compute_of(2))
@@ -247,6 +273,17 @@ class TestFirstMachine:
             is_first(one_of_two("nowhere.invalid:29400"))
 
 
+def test_the_benchmark_of_scaling_runs(monkeypatch):
+    monkeypatch.setattr(scaling, "WAYS", {n: w for n, w in scaling.WAYS.items() if w != (1, 2)})
+    monkeypatch.setattr(scaling, "_rows", lambda title, seconds, what: [(title, seconds)])
+    rows = [
+        *scaling.embedding_rows(ENCODER, 64, 32, (1, 2), 1, "torch"),
+        *scaling.pretraining_rows(ENCODER, 64, 16, (1, 2), 1, ("train",)),
+    ]
+    for _, seconds in rows:
+        assert {way: len(taken) for way, taken in seconds.items()} == dict.fromkeys(scaling.WAYS, 1)
+
+
 def test_two_machines_work_together_and_the_first_one_saves(tmp_path):
     try:
         told = two_machines.meet(tmp_path)
@@ -254,5 +291,5 @@ def test_two_machines_work_together_and_the_first_one_saves(tmp_path):
         pytest.skip(f"no network namespaces: {error}")
     first, second = (" ".join(lines.split()) for lines in told.values())
     assert "autoencoder: 1 process(es) on each of 2 machine(s)" in first
-    assert "Done: this machine has helped with autoencoder, embeddings." in second
+    assert "helped with autoencoder, embeddings, large_classifiers. The first" in second
     assert "The first machine, 10.77.18.1, saves the results." in second

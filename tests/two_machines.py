@@ -1,10 +1,10 @@
-"""Two machines pretrain and embed together: two network namespaces, joined by a cable.
+"""Two machines share a run: two network namespaces, joined by a cable.
 
 Run: python tests/two_machines.py [FOLDER]
 
-Each "machine" is `kedro run` in a namespace of its own, which sees only its end of a veth pair.
-Then one machine embeds alone, by the same encoder: the files of embeddings must be equal. It needs
-root, and `ip netns`.
+They pretrain, embed and train classifiers. Each "machine" is `kedro run` in a namespace of its own,
+which sees only its end of a veth pair. Then one machine does all but the pretraining alone: the
+files of embeddings and classifiers must be equal. It needs root, and `ip netns`.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 PROJECT = Path(__file__).parents[1]
+ENTRIES = {"embeddings": "embeddings.parquet", "large_classifiers": "large_classifiers.pt"}
 MACHINES = {"lympho-a": "10.77.18.1", "lympho-b": "10.77.18.2"}
 TINY = {
     "simulation": {
@@ -29,6 +30,7 @@ TINY = {
     "image": {"source_size": 64, "crop": 48, "size": 40},
     "encoder": {"small_dim": 8},
     "pretext": {"epochs": 1, "batch_size": 64},
+    "mil": {"epochs": 2},
 }  # fmt: skip
 
 
@@ -42,7 +44,7 @@ def main() -> None:
         told = meet(Path(sys.argv[1] if len(sys.argv) > 1 else folder))
     for machine, lines in told.items():
         print(f"--- {machine} ---\n{lines}")
-    print("One machine gives the same file of embeddings.")
+    print("One machine gives the same files of embeddings and classifiers.")
 
 
 def meet(folder: Path) -> dict[str, str]:
@@ -61,13 +63,11 @@ def meet(folder: Path) -> dict[str, str]:
         told = {name: machine.communicate(timeout=300)[0] for name, machine in machines.items()}
     failed = {name: machine.returncode for name, machine in machines.items() if machine.returncode}
     assert not failed, "\n".join(told.values())
-    # The second machine saved nothing: each entry has one version.
-    (together,) = sorted(folder.glob("out/*/embeddings.parquet/*/embeddings.parquet"))
-    (_,) = folder.glob("out/*/autoencoder.pt/*/autoencoder.pt")
-    run(folder, ["embed"], ["embeddings"])
-    alone = max(folder.glob("out/*/embeddings.parquet/*/embeddings.parquet"))
-    assert alone != together
-    assert digest(alone) == digest(together), "one machine gives other embeddings"
+    run(folder, ["embed", "classify"], list(ENTRIES))
+    for name in ENTRIES.values():
+        # The second machine saved nothing: there are one version of both, and one of one machine.
+        together, alone = sorted(folder.glob(f"out/*/{name}/*/{name}"))
+        assert digest(together) == digest(alone), f"one machine gives another {name}"
     return told
 
 
@@ -85,14 +85,15 @@ def start(machine: str, folder: Path) -> subprocess.Popen[str]:
     values = {
         "cohort_dir": folder / "cohort", "workspace": folder / "out", "encoder.small_dim": 8,
         "image.source_size": 64, "image.crop": 48, "image.size": 40, "pretext.epochs": 1,
-        "pretext.batch_size": 64, "compute.nodes": 2,
+        "pretext.batch_size": 64, "mil.epochs": 2, "compute.nodes": 2,
         "compute.rendezvous": f"{first}:29400", "compute.rendezvous_timeout": 120,
     }  # fmt: skip
     return subprocess.Popen(
         [
             "ip", "netns", "exec", machine, "env", "GLOO_SOCKET_IFNAME=cable",
             shutil.which("kedro") or str(Path(sys.executable).with_name("kedro")), "run",
-            "--env=demo", "--pipelines=ssl_pretrain,embed", "--to-outputs=embeddings",
+            "--env=demo", "--pipelines=ssl_pretrain,embed,classify",
+            f"--to-outputs={','.join(ENTRIES)}",
             "--params=" + ",".join(f"{name}={value}" for name, value in values.items()),
         ],
         cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

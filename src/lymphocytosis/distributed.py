@@ -23,7 +23,12 @@ import numpy as np
 
 from lymphocytosis import display
 from lymphocytosis.errors import UserError, brief
-from lymphocytosis.parameters import ComputeParameters, EncoderParameters, PretextParameters
+from lymphocytosis.parameters import (
+    ComputeParameters,
+    EncoderParameters,
+    MilParameters,
+    PretextParameters,
+)
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -143,7 +148,12 @@ def join(entry: str, progress: Progress, compute: ComputeParameters) -> None:
                 logs_specs=DefaultLogsSpecs(log_dir=logs),
             )
             told = elastic_launch(config, _work)(entry, progress, threads)
-    except RendezvousClosedError:
+    except RendezvousClosedError as error:
+        if first:
+            raise UserError(
+                f"{entry}: this process has shared this work at {compute.rendezvous} before. Start "
+                "the run in a new process."
+            ) from error
         told = {}  # done without this machine, which was started again
     except (RendezvousError, DistNetworkError) as error:
         raise UserError(
@@ -199,7 +209,7 @@ def _work(entry: str, progress: Progress, threads: int) -> str | None:
     job = progress.values(_JOB)
     if job is None:
         return (
-            f"compute.nodes: {socket.gethostname()} does not see what the first machine saved in "
+            f"compute.nodes: {socket.gethostname()} can't read what the first machine saved in "
             f"{progress.folder}. All machines need the same workspace, at the same path."
         )
     if job["compute"]["accelerator"] != "cpu" and torch.cuda.is_available():
@@ -252,10 +262,36 @@ def _embed(job: dict[str, Any], progress: Progress, rank: int, count: int) -> No
         pass
 
 
-# The entries whose nodes share their work, in the order in which a run makes them.
+def _classify(job: dict[str, Any], progress: Progress, rank: int, count: int) -> None:
+    """Train the classifiers of this process's splits."""
+    import pandas as pd
+
+    from lymphocytosis.compute import start_fabric
+    from lymphocytosis.mil.bags import Bags
+    from lymphocytosis.mil.suite import train_suite
+
+    arrays = {name: job[name].numpy() for name in ("first", "size", "patient", "label")}
+    bags = Bags(
+        instances=job["instances"],
+        **arrays,
+        view=job["view"],
+        clinical=job["clinical"],
+        image_id=np.empty(0, object),  # training does not ask for it
+        encoder=job["encoder"],
+    )
+    patients, splits = pd.DataFrame(job["patients"]), pd.DataFrame(job["splits"])
+    mil, compute = MilParameters(**job["mil"]), ComputeParameters(**job["compute"])
+    if rank < splits["split"].nunique():
+        fabric = start_fabric(compute)
+        train_suite(bags, patients, splits, mil, job["seed"], fabric, progress, (rank, count))
+
+
+# The entries whose nodes share their work.
 SHARED: dict[str, Callable[[dict[str, Any], Progress, int, int], None]] = {
     "autoencoder": _pretrain,
     "embeddings": _embed,
+    "large_classifiers": _classify,
+    "small_classifiers": _classify,
 }
 # The rendezvous of this process. It stays open between two nodes: machines may already wait there.
 _HELD: dict[str, Any] = {}

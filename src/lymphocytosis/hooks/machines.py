@@ -26,12 +26,14 @@ def help_first_machine(pipeline: Pipeline, parameters: Parameters) -> None:
     """
     from lymphocytosis.distributed import SHARED, is_first, join
 
-    shared = [entry for entry in SHARED if entry in pipeline.all_outputs()]
+    # In the order in which the first machine runs them.
+    shared = [entry for node in pipeline.nodes for entry in node.outputs if entry in SHARED]
     compute = parameters.compute
     if not shared:
         raise refusal(
             f"compute.nodes is {compute.nodes}, and no node of this run can be shared by several "
-            "machines; ssl_pretrain and embed can. Run it on one machine, with compute.nodes=1."
+            "machines; those of ssl_pretrain, embed and classify can. Run it on one machine, with "
+            "compute.nodes=1."
         )
     try:
         if is_first(compute):

@@ -34,6 +34,7 @@ def train_suite(
     seed: int,
     fabric: Fabric,
     progress: Progress,
+    share: tuple[int, int] = (0, 1),
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train one classifier for each split; after a killed run, only the unfinished ones.
 
@@ -50,6 +51,8 @@ def train_suite(
         seed: of the first split's classifier; each further one adds 1.
         fabric: device and precision.
         progress: where each finished classifier is saved.
+        share: the number of this process, from 0, and how many there are; each trains every so
+            many splits, at least one.
 
     Returns:
         The classifiers as plain values: parameters, whitening (empty if not asked for), and a state
@@ -76,7 +79,8 @@ def train_suite(
         return keep(progress, split, classifier, (yield from fitting))
 
     # With 16-mixed, Fabric adapts its loss scale to the training: one Fabric for each.
-    jobs = [train_one(place, split, deepcopy(fabric)) for place, split in enumerate(numbers)]
+    own = list(enumerate(numbers))[share[0] :: share[1]]
+    jobs = [train_one(place, split, deepcopy(fabric)) for place, split in own]
     threads = torch.get_num_threads()
     if fabric.device.type == "cuda":
         jobs = [_in_stream(job, fabric) for job in jobs]
@@ -86,7 +90,7 @@ def train_suite(
     title = (progress.title or "classifiers").replace("_", " ")
     with working(title, len(jobs) * epochs, "epochs") as work:
         try:
-            trained = dict(sorted((numbers[place], result) for place, result in results))
+            trained = dict(sorted((own[job][1], result) for job, result in results))
         finally:
             torch.set_num_threads(threads)
     classifiers = {

@@ -51,6 +51,8 @@ class Share(NamedTuple):
         """
         if self.processes == 1:
             return loss_of(model, views, generator)
+        # Parts may differ in size, and what a task draws must not lead the processes apart.
+        generator = generator.clone_state()
         if task.views > 1:  # it compares pictures, so each process takes those of all
             return loss_of(_OfAll(model, self), views, generator)
         weight = self.processes * (self.own.stop - self.own.start) / self.size
@@ -128,10 +130,10 @@ class _OneBatchNorm(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        given = F.batch_norm if function is F.batch_norm else None
-        if given is not None and (kwargs or {}).get("training", len(args) > 5 and args[5]):
-            return _batch_norm(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
+        named = kwargs or {}
+        if function is F.batch_norm and named.get("training", len(args) > 5 and args[5]):
+            return _batch_norm(*args, **named)
+        return function(*args, **named)
 
 
 def _batch_norm(

@@ -5,6 +5,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from lymphocytosis.figures import DARK, entitle, in_style
@@ -62,6 +63,7 @@ def train_classifiers(
         The packed state dicts; and the history of each classifier.
     """
     from lymphocytosis.compute import start_fabric
+    from lymphocytosis.distributed import share
     from lymphocytosis.mil.bags import gather_bags
     from lymphocytosis.mil.splits import check_splits
     from lymphocytosis.mil.suite import train_suite
@@ -78,7 +80,21 @@ def train_classifiers(
             "the parameter seed": seed,
         }
     )
-    return train_suite(bags, patients, splits, mil, seed, start_fabric(compute), progress)
+    fabric = start_fabric(compute)
+    on_gpus = compute.processes > 1 and fabric.device.type == "cuda"
+    # On one machine's cores, threads do as much as processes.
+    if compute.nodes > 1 or on_gpus:
+        job = {
+            **{field.name: getattr(bags, field.name) for field in fields(bags)},
+            "patients": patients[["patient_id"]].to_dict("list"),
+            "splits": splits.to_dict("list"),
+            "mil": mil.model_dump(),
+            "compute": compute.model_dump(),
+            "seed": seed,
+        }
+        del job["image_id"]
+        share(progress.title, progress, job, compute)
+    return train_suite(bags, patients, splits, mil, seed, fabric, progress)
 
 
 @in_style
