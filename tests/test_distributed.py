@@ -171,11 +171,11 @@ def by_two(of_tasks):
 @pytest.fixture(scope="module")
 def pretrain_by(store, pretext_parameters):
     """A function that runs the node of `ssl_pretrain`."""
-    patients = pd.DataFrame({"patient_id": list("ABCD"), "subset": "train"})
+    patients = pd.DataFrame({"patient_id": ["A"], "subset": "train"})
 
     def run(folder, processes, epochs, earlier=None, **changes):
         pretext = pretext_parameters(
-            epochs=epochs, batch_size=40, learning_rate=1e-4, early_epoch=9, **changes
+            epochs=epochs, batch_size=12, learning_rate=1e-4, early_epoch=9, **changes
         )
         compute, progress = compute_of(processes), Progress(folder)
         return pretrain_encoder(
@@ -217,9 +217,9 @@ class TestPretraining:
 
     def test_a_batch_too_small_to_share_is_refused(self, pretrain_by, tmp_path):
         with pytest.raises(
-            UserError, match=r"pretext\.batch_size is 40, which 21 .* give 42 or more"
+            UserError, match=r"pretext\.batch_size is 12, which 7 .* give 14 or more"
         ):
-            pretrain_by(tmp_path, 21, 1)
+            pretrain_by(tmp_path, 7, 1)
 
 
 def one_of_two(rendezvous, timeout=1):
@@ -274,14 +274,13 @@ class TestFirstMachine:
 
 
 def test_the_benchmark_of_scaling_runs(monkeypatch):
-    monkeypatch.setattr(scaling, "WAYS", {n: w for n, w in scaling.WAYS.items() if w != (1, 2)})
-    monkeypatch.setattr(scaling, "_rows", lambda title, seconds, what: [(title, seconds)])
-    rows = [
-        *scaling.embedding_rows(ENCODER, 64, 32, (1, 2), 1, "torch"),
-        *scaling.pretraining_rows(ENCODER, 64, 16, (1, 2), 1, ("train",)),
-    ]
-    for _, seconds in rows:
-        assert {way: len(taken) for way, taken in seconds.items()} == dict.fromkeys(scaling.WAYS, 1)
+    monkeypatch.setattr(scaling, "_rows", lambda title, seconds, what: [seconds])
+    monkeypatch.setattr(scaling, "WAYS", {"two": (2, 2)})
+    (seconds,) = scaling.embedding_rows(ENCODER, 64, 32, (1, 2), 1, "torch")
+    assert len(seconds["two"]) == 1
+    monkeypatch.setattr(scaling, "WAYS", {"one": (1, 1)})
+    (seconds,) = scaling.pretraining_rows(ENCODER, 64, 16, (1, 2), 1, ("train",))
+    assert len(seconds["one"]) == 1
 
 
 def test_two_machines_work_together_and_the_first_one_saves(tmp_path):

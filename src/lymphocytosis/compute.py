@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from threading import RLock
 
 import numpy as np
@@ -47,12 +48,13 @@ def start_fabric(compute: ComputeParameters, together: bool = False) -> Fabric:
         devices = [torch.cuda.current_device()] if accelerator == "cuda" else 1
         return Fabric(accelerator=accelerator, devices=devices, precision=precision)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
+    wait = timedelta(seconds=compute.rendezvous_timeout)
     fabric = Fabric(
         accelerator=accelerator,
         devices=here,
         num_nodes=int(os.environ["WORLD_SIZE"]) // here,
         # Of a task, an encoder may leave weights unused, and is called once for each view.
-        strategy=DDPStrategy(static_graph=True, broadcast_buffers=False),
+        strategy=DDPStrategy(static_graph=True, broadcast_buffers=False, timeout=wait),
         precision=precision,
     )
     fabric.launch()

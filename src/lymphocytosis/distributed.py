@@ -120,6 +120,8 @@ def join(entry: str, progress: Progress, compute: ComputeParameters) -> None:
         # Imported once, not by each process, nor again after a restart.
         method = "forkserver"
         get_context(method).set_forkserver_preload(["__main__", *_IMPORTED])
+    # After a restart, processes would find each other's old addresses in the agent's store.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     handlers = {each: signal.getsignal(each) for each in signal.Signals if each.name in _HANDLED}
     first = is_first(compute)
     host, _, port = (compute.rendezvous or "").rpartition(":")
