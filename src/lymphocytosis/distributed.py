@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -198,6 +198,7 @@ def _work(entry: str, progress: Progress, threads: int) -> str | None:
     """What each process does; returns what the user can fix, as starting again would not."""
     import torch
 
+    threading.Thread(target=_end_with_run, daemon=True).start()
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(threads)
     if rank:
@@ -221,6 +222,13 @@ def _work(entry: str, progress: Progress, threads: int) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def _end_with_run() -> None:
+    """End this process once the run has ended, even if the run was killed."""
+    if (run := parent_process()) is not None:
+        run.join()
+        os._exit(1)
 
 
 def _pretrain(job: dict[str, Any], progress: Progress, rank: int, count: int) -> None:
