@@ -77,7 +77,8 @@ class TestNext:
         assert line == "    kedro run --pipelines=classify,ensemble"
 
     def test_a_command_has_the_options_of_this_run(self, ending):
-        given = {"workspace": "my run", "encoder": {"name": "resnet18", "small_dim": 8}}
+        encoder = {"name": "resnet18", "small_dim": 8, "pool": ["mean", "spread"]}
+        given = {"workspace": "my run", "encoder": encoder}
         (line,) = [
             line
             for line in ending("embeddings", env="demo", runtime_params=given)
@@ -85,7 +86,8 @@ class TestNext:
         ]
         assert shlex.split(line) == [
             "kedro", "run", "--env=demo", "--pipelines=classify,ensemble",
-            "--params=workspace=my run,encoder.name=resnet18,encoder.small_dim=8",
+            "--params=workspace=my run,encoder.name=resnet18,encoder.small_dim=8,"
+            "encoder.pool=mean+spread",
         ]  # fmt: skip
 
     def test_after_ingest_the_best_recipe_is_one_way(self, ending):

@@ -1,5 +1,6 @@
 """Reading and checking the parameters, before anything else."""
 
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
@@ -11,6 +12,12 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.paths import PATHS, make_paths_absolute
 from lymphocytosis.hooks.refusals import refusal
 from lymphocytosis.parameters import Parameters, check_parameters
+
+# The parameters that are lists, by their block.
+_LISTS = (
+    ("", "views"), ("encoder", "pool"), ("encoder", "layers"), ("encoder", "zooms"),
+    ("mil", "hidden_widths"),
+)  # fmt: skip
 
 
 def read_parameters(context: KedroContext) -> Parameters:
@@ -28,6 +35,7 @@ def read_parameters(context: KedroContext) -> Parameters:
     loader = context.config_loader
     # A copy, because a loader resolves runtime parameters only once.
     raw = _read(copy(loader), "parameters")
+    _split_lists(raw)
     try:
         make_paths_absolute(raw, context.project_path)
         parameters = check_parameters(raw)
@@ -38,6 +46,21 @@ def read_parameters(context: KedroContext) -> Parameters:
     loader["parameters"] = raw
     loader["catalog"] = _read(loader, "catalog")
     return parameters
+
+
+def _split_lists(raw: dict[str, Any]) -> None:
+    """Take `mean+spread` for a list: in `--params`, Kedro takes a comma for the next parameter."""
+    for block, name in _LISTS:
+        values = raw.get(block) if block else raw
+        if isinstance(values, dict) and isinstance(values.get(name), str):
+            values[name] = [_number_or_word(item) for item in values[name].split("+")]
+
+
+def _number_or_word(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def without_effect(given: dict[str, Any], pipeline: Pipeline) -> list[str]:

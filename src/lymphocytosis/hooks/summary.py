@@ -116,9 +116,14 @@ def _short(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
+def _text(value: Any) -> str:
+    # A comma would begin the next parameter.
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _command(pipelines: str, env: str | None, given: dict[str, Any]) -> str:
     options = [f"--env={env}"] * bool(env) + [f"--pipelines={pipelines}"] * bool(pipelines)
     if given:
-        told = ",".join(f"{name}={value}" for name, value in leaves(given).items())
+        told = ",".join(f"{name}={_text(value)}" for name, value in leaves(given).items())
         options.append(f"--params={told}")
     return shlex.join(["kedro", "run", *options])
