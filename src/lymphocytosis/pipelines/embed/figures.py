@@ -45,6 +45,7 @@ def map_cells(
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     keys = embeddings.select(["patient_id", "image_id", "view"]).to_pandas()
     view = keys["view"].iloc[0]
@@ -57,13 +58,15 @@ def map_cells(
     shown = shown.loc[turn.sort_values(kind="stable").index[:CELLS].sort_values()]
     large = embeddings["large"].take(shown.index.to_numpy())
     values = np.stack(large.to_numpy(zero_copy_only=False)).astype(np.float64)
-    pca = PCA(min(50, *values.shape)).fit(values)
-    components = pca.transform(values)
-    panels = {"PCA": np.pad(components, ((0, 0), (0, 1)))[:, :2]}
-    if len(values) > 4:
-        # One thread: sums in one order, so the same map every time.
-        tsne = TSNE(perplexity=min(30, len(values) / 4), max_iter=500, random_state=0, n_jobs=1)
-        panels["t-SNE"] = tsne.fit_transform(components)
+    # One thread: sums in one order, so the same map every time, however many cores there are. To
+    # scikit-learn's n_jobs the descent pays no attention.
+    with threadpool_limits(1):
+        pca = PCA(min(50, *values.shape)).fit(values)
+        components = pca.transform(values)
+        panels = {"PCA": np.pad(components, ((0, 0), (0, 1)))[:, :2]}
+        if len(values) > 4:
+            tsne = TSNE(perplexity=min(30, len(values) / 4), max_iter=500, random_state=0)
+            panels["t-SNE"] = tsne.fit_transform(components)
     shown = shown.merge(cells[["patient_id", "image_id", "row"]]).merge(patients)
     stain = measure_pictures(pixels[shown["row"].to_numpy(dtype=np.int64)])
     stain = stain[:, MEASURES.index("nucleus_stain")]
