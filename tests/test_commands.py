@@ -18,6 +18,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
 
+from lymphocytosis.hooks.parameters import split_lists
 from lymphocytosis.parameters import check_parameters
 from lymphocytosis.serve.upload import FIELDS
 from lymphocytosis.settings import CONFIG_LOADER_ARGS
@@ -92,7 +93,8 @@ def test_kedro_understands(cli, entries, command):
         runtime_params=options["params"],
         **CONFIG_LOADER_ARGS,
     )
-    check_parameters(loader["parameters"])
+    split_lists(raw := loader["parameters"])
+    check_parameters(raw)
     names = [options["pipeline"]] if options["pipeline"] else options["pipelines"]
     chosen = [pipelines[name] for name in names or ["__default__"] if name not in ADDED]
     known = {node.name for pipeline in chosen for node in pipeline.nodes}

@@ -44,12 +44,14 @@ def test_a_users_file_changes_one_value_of_a_block_and_leaves_the_others(paramet
 @pytest.mark.parametrize("given", ["mean+spread", ["mean", "spread"]])
 def test_a_list_may_be_joined_by_plus_signs(given):
     bootstrap_project(PROJECT)
-    changes = {"encoder": {"pool": given, "layers": "1+2", "zooms": "1.0+0.5"}, "views": "vertical"}
+    encoder = {"pool": given, "layers": "1+2", "zooms": "1.0+0.5"}
+    changes = {"encoder": encoder, "views": "vertical", "mil": {"hidden_widths": 8}}
     with KedroSession.create(PROJECT, runtime_params=changes) as session:
         parameters = session.load_context().params
     encoder = parameters["encoder"]
     assert (encoder.pool, encoder.layers, encoder.zooms) == (("mean", "spread"), (1, 2), (1, 0.5))
     assert parameters["views"] == ["vertical"]
+    assert parameters["mil"].hidden_widths == (8,)
 
 
 @pytest.mark.parametrize(

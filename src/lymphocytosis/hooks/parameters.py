@@ -35,7 +35,7 @@ def read_parameters(context: KedroContext) -> Parameters:
     loader = context.config_loader
     # A copy, because a loader resolves runtime parameters only once.
     raw = _read(copy(loader), "parameters")
-    _split_lists(raw)
+    split_lists(raw)
     try:
         make_paths_absolute(raw, context.project_path)
         parameters = check_parameters(raw)
@@ -48,12 +48,19 @@ def read_parameters(context: KedroContext) -> Parameters:
     return parameters
 
 
-def _split_lists(raw: dict[str, Any]) -> None:
-    """Take `mean+spread` for a list: in `--params`, Kedro takes a comma for the next parameter."""
+def split_lists(raw: dict[str, Any]) -> None:
+    """Take 1 and `1+2` for lists: in `--params`, Kedro takes a comma for the next parameter.
+
+    Args:
+        raw: the merged content of parameters.yml and `--params`; its lists are replaced.
+    """
     for block, name in _LISTS:
         values = raw.get(block) if block else raw
-        if isinstance(values, dict) and isinstance(values.get(name), str):
-            values[name] = [_number_or_word(item) for item in values[name].split("+")]
+        if not isinstance(values, dict):
+            continue
+        value = values.get(name)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            values[name] = [_number_or_word(item) for item in str(value).split("+")]
 
 
 def _number_or_word(text: str) -> int | float | str:
