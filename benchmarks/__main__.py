@@ -14,7 +14,6 @@ from benchmarks.side_by_side import Row
 MODULES = (
     "embedding",
     "pretraining",
-    "scaling",
     "classifiers",
     "decoding",
     "embeddings_file",
