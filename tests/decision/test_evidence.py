@@ -10,8 +10,8 @@ from lymphocytosis.decision.evidence import (
     calibration_error,
     compare,
     delong,
+    draw_weights,
     measure,
-    resample_persons,
     weighted_auc,
 )
 
@@ -77,9 +77,9 @@ class TestIntervals:
     def test_they_are_those_of_a_plain_bootstrap(self, predictions, table):
         rows = predictions[predictions["method"] == ENSEMBLE]
         first = rows[rows["repeat"] == 1]
-        weights = resample_persons(
+        weights = draw_weights(
             first["person"].to_numpy(dtype=object), first["label"].to_numpy(np.int64), 300, 1
-        )
+        )[1:]
         found = cell(table, ENSEMBLE, "AVG", "balanced_accuracy")
         drawn = []
         for counts in weights.astype(int):
@@ -120,11 +120,11 @@ class TestResamples:
     label = np.array([0, 0, 1, 1, 1, 0])
 
     def test_patients_of_one_person_are_drawn_together(self):
-        counts = resample_persons(self.persons, self.label, 50, 0)
+        counts = draw_weights(self.persons, self.label, 50, 0)[1:]
         np.testing.assert_array_equal(counts[:, 1], counts[:, 2])
 
     def test_each_class_keeps_its_number_of_persons(self):
-        counts = resample_persons(self.persons, self.label, 50, 0)
+        counts = draw_weights(self.persons, self.label, 50, 0)[1:]
         # Person b counts as reactive, as its first patient does.
         assert (counts[:, [0, 1, 5]].sum(axis=1) == 3).all()
         assert (counts[:, [3, 4]].sum(axis=1) == 2).all()

@@ -238,7 +238,10 @@ def compare(
 def draw_weights(
     persons: npt.NDArray[np.object_], label: npt.NDArray[np.int64], resamples: int, seed: int
 ) -> Floats:
-    """Weigh patients as they are, and then as in each resample of persons.
+    """Weigh patients as they are, and then as often as each resample draws them.
+
+    Persons are drawn with replacement within their class, so that every resample has the class
+    sizes of the cohort. Patients who may be the same person are drawn together.
 
     Args:
         persons: (p,) the person of each patient.
@@ -247,9 +250,19 @@ def draw_weights(
         seed: of the draws.
 
     Returns:
-        (1 + resamples, p); the first row holds ones.
+        (1 + resamples, p); the first row holds ones, the others counts.
     """
-    return np.vstack([np.ones((1, len(label))), resample_persons(persons, label, resamples, seed)])
+    generator = np.random.default_rng(seed)
+    _, first, number = np.unique(persons, return_index=True, return_inverse=True)
+    # Patients of one person may have different labels; the first one's counts.
+    class_of_person = label[first]
+    counts = np.ones((1 + resamples, len(first)))
+    for value in (0, 1):
+        members = np.flatnonzero(class_of_person == value)
+        if len(members):
+            share = np.full(len(members), 1 / len(members))
+            counts[1:, members] = generator.multinomial(len(members), share, size=resamples)
+    return counts[:, number]
 
 
 def ends(figures: Floats, confidence: float) -> tuple[float, float]:
@@ -264,36 +277,6 @@ def ends(figures: Floats, confidence: float) -> tuple[float, float]:
     """
     low, high = np.percentile(figures[1:], [50 * (1 - confidence), 50 * (1 + confidence)])
     return float(low), float(high)
-
-
-def resample_persons(
-    persons: npt.NDArray[np.object_], label: npt.NDArray[np.int64], resamples: int, seed: int
-) -> Floats:
-    """Draw persons with replacement, and count how often each patient was drawn.
-
-    Persons are drawn within their class, so that every resample has the class sizes of the cohort.
-    Patients who may be the same person are drawn together.
-
-    Args:
-        persons: (p,) the person of each patient.
-        label: (p,) 0 or 1.
-        resamples: how many resamples.
-        seed: of the draws.
-
-    Returns:
-        (resamples, p) counts.
-    """
-    generator = np.random.default_rng(seed)
-    _, first, number = np.unique(persons, return_index=True, return_inverse=True)
-    # Patients of one person may have different labels; the first one's counts.
-    class_of_person = label[first]
-    counts = np.zeros((resamples, len(first)))
-    for value in (0, 1):
-        members = np.flatnonzero(class_of_person == value)
-        if len(members):
-            share = np.full(len(members), 1 / len(members))
-            counts[:, members] = generator.multinomial(len(members), share, size=resamples)
-    return counts[:, number]
 
 
 def _scores(
