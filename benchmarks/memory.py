@@ -96,7 +96,7 @@ def _embed(store: CellImages, cells: pd.DataFrame, file: Path) -> None:
     packed: dict[str, Any] = {"kind": "pooled", "parameters": {}, "state_dict": {}}
     with mock.patch.object(checkpoint, "unpack", lambda _: (_tiny_model().eval(), IMAGE)):
         tables = embed_cells(
-            store, cells, packed, ["original"], COMPUTE, Progress(file.with_name("shards"))
+            store, cells, packed, None, ["original"], COMPUTE, Progress(file.with_name("shards"))
         )
         EmbeddingsDataset(filepath=str(file)).save(tables)
 

@@ -68,7 +68,7 @@ def embedding_rows(
 
         def embed(count: int, compute: ComputeParameters, progress: Progress) -> None:
             store.records = records.assign(row=records["row"].where(records["row"] < each * count))
-            for _ in embed_cells(store, store.records, packed, VIEWS, compute, progress):
+            for _ in embed_cells(store, store.records, packed, None, VIEWS, compute, progress):
                 pass
 
         seconds = _seconds(embed, shards, turns, Path(folder), backend)

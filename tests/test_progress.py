@@ -124,7 +124,7 @@ class TestAnotherWork:
         self, progress, tmp_path, caplog, monkeypatch
     ):
         monkeypatch.setattr(
-            "lymphocytosis.progress._software", lambda: {"the version of torch": "0"}
+            "lymphocytosis.progress.software", lambda: {"the version of torch": "0"}
         )
         assert again(tmp_path).values("epoch") is None
         assert "the version of torch" in caplog.text

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # The libraries whose versions decide the bits of what is saved.
-COMPUTE = ("torch", "timm", "onnxruntime", "numpy", "scikit-learn", "lightly")
+COMPUTE = ("torch", "timm", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "lightly")
 
 
 class Progress:
@@ -65,7 +65,7 @@ class Progress:
             return
         given = {
             name: sha256(str(value).encode()).hexdigest()
-            for name, value in {**made_from, **_software()}.items()
+            for name, value in {**made_from, **software(), **_machine()}.items()
         }
         note = self.folder / "made_from.json"
         if self.folder.exists():
@@ -182,16 +182,22 @@ def _version(name: str) -> str:
 
 
 @cache
-def _software() -> dict[str, str]:
-    """Versions of the code: another version may compute other bits."""
-    import torch
-
+def software() -> dict[str, str]:
+    """Versions of the code and of its libraries: another version may compute other bits."""
     sources = sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         sources.update(path.read_bytes())
     return {
         "the code of lymphocytosis": f"{version('lymphocytosis')} {sources.hexdigest()}",
         **{f"the version of {name}": _version(name) for name in COMPUTE},
+    }
+
+
+@cache
+def _machine() -> dict[str, str]:
+    import torch
+
+    return {
         "the device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "the number of threads": str(torch.get_num_threads()),
     }

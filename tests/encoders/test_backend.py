@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from lymphocytosis.compute import start_fabric
+from lymphocytosis.datasets.state_dict import StateDictDataset
 from lymphocytosis.encoders import backend
 from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.backend import fastest_embed
-from lymphocytosis.encoders.checkpoint import pack, unpack, without_training
+from lymphocytosis.encoders.checkpoint import fingerprint, pack, unpack, without_training
 from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 from tests.conftest import POOLED
@@ -124,37 +125,65 @@ class TestBits:
 
 
 @pytest.fixture(scope="module")
-def graph(embedder):
-    return backend.portable_graph(embedder, 64, settings())
+def packed(embedder, image_parameters, pretext_parameters):
+    image = image_parameters(source_size=64, crop=64, size=64)
+    state = dict(embedder.state_dict())
+    return pack(type(embedder), state, ENCODER, image, pretext_parameters(), 0)
+
+
+@pytest.fixture(scope="module")
+def kept(packed):
+    return backend.portable_graph(packed, None, settings())
 
 
 class TestPortableGraph:
-    def test_it_holds_no_path_of_this_machine(self, graph, embedder, pixels):
+    def test_it_holds_no_path_of_this_machine(self, kept, packed):
         import onnx
 
+        graph = kept["onnx"].numpy().tobytes()
         paths = [str(Path(__file__).parents[2]), str(Path.home()), "site-packages", ".py"]
         assert not [path for path in paths if path.encode() in graph]
         assert "doc_string" not in str(onnx.load_from_string(graph))
-        assert graph == backend.portable_graph(embedder, 64, settings())
+        again = backend.portable_graph(packed, None, settings())
+        assert torch.equal(again["onnx"], kept["onnx"])
 
-    def test_it_is_none_where_torch_is_to_run_the_encoder(self, embedder):
-        assert backend.portable_graph(embedder, 64, settings("torch")) is None
-        assert backend.portable_graph(embedder, 64, settings(precision="bf16-mixed")) is None
+    def test_one_that_was_kept_is_not_exported_again(self, kept, packed, monkeypatch, tmp_path):
+        dataset = StateDictDataset(filepath=str(tmp_path / "graph.pt"))
+        dataset.save(kept)
+        monkeypatch.setattr(backend, "export_onnx", None)
+        found = backend.portable_graph(packed, dataset.load(), settings())
+        assert torch.equal(found["onnx"], kept["onnx"])
+        assert found["of"] == kept["of"] == fingerprint(packed)
 
-    def test_nor_where_it_can_not_be_exported(self, embedder, monkeypatch, caplog):
+    @pytest.mark.parametrize("change", ["encoder", "software"])
+    def test_that_of_another_encoder_or_of_other_versions_is_exported_again(
+        self, kept, packed, monkeypatch, change
+    ):
+        if change == "encoder":
+            parameters = {**packed["parameters"], "seed": 1}
+            packed = {**packed, "parameters": parameters}
+        else:
+            monkeypatch.setattr(backend, "software", lambda: {"the version of torch": "0"})
+        monkeypatch.setattr(backend, "_by_onnx", lambda *_: (None, b"new"))
+        found = backend.portable_graph(packed, kept, settings())
+        assert bytes(found["onnx"]) == b"new"
+        assert found["of"] == fingerprint(packed)
+
+    def test_it_is_empty_where_torch_is_to_run_the_encoder(self, kept, packed):
+        assert backend.portable_graph(packed, kept, settings("torch")) == {}
+        assert backend.portable_graph(packed, kept, settings(precision="bf16-mixed")) == {}
+
+    def test_and_where_it_can_not_be_exported(self, packed, monkeypatch, caplog):
         monkeypatch.setattr(backend, "export_onnx", lambda *_: 1 / 0)
-        assert backend.portable_graph(embedder, 64, settings()) is None
+        assert backend.portable_graph(packed, None, settings()) == {}
         assert "ONNX Runtime can't run this encoder (ZeroDivisionError" in caplog.text
 
     def test_without_what_only_training_needs_the_bits_are_the_same(
-        self, graph, embedder, pixels, pretext_parameters, image_parameters
+        self, kept, packed, embedder, pixels
     ):
-        state = dict(embedder.state_dict())
-        image = image_parameters(source_size=64, crop=64, size=64)
-        packed = pack(type(embedder), state, ENCODER, image, pretext_parameters(), 0)
         carried, _ = unpack(without_training(packed))
         assert not hasattr(carried, "decoder")
-        smaller = backend.portable_graph(carried, 64, settings())
+        graph, smaller = backend.export_onnx(embedder, pixels), kept["onnx"].numpy().tobytes()
         assert len(smaller) < 1.01 * len(graph)
         for way, graphs in (("onnx", (graph, smaller)), ("torch", (None, None))):
             fabric = start_fabric(settings(way))

@@ -12,10 +12,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from lymphocytosis.encoders.checkpoint import Embedder
+from lymphocytosis.encoders.checkpoint import Embedder, fingerprint, unpack, without_training
 from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.errors import brief
 from lymphocytosis.parameters import ComputeParameters
+from lymphocytosis.progress import software
 
 logger = logging.getLogger(__name__)
 
@@ -78,25 +79,34 @@ def fastest_embed(
 
 
 @torch.inference_mode()
-def portable_graph(embedder: Embedder, side: int, compute: ComputeParameters) -> bytes | None:
-    """Export the embedder for machines that shall not need to, and try the result.
+def portable_graph(
+    checkpoint: dict[str, Any], earlier: dict[str, Any] | None, compute: ComputeParameters
+) -> dict[str, Any]:
+    """Export a packed encoder, so that embedding and other machines need not, and try the result.
 
     Args:
-        embedder: in eval mode, on the CPU.
-        side: S, of the pictures in pixels.
+        checkpoint: what `checkpoint.pack` returned.
+        earlier: what this returned before, for whatever encoder; None if nothing was kept.
         compute: the block `compute` of the parameters.
 
     Returns:
-        What `export_onnx` returns; None where torch is to run the embedder on a CPU, or, with a
-        warning, where ONNX Runtime can't.
+        `onnx`: what `export_onnx` returns, uint8 (n,); `of`: the encoder's fingerprint; `by`: the
+        versions of what exported it. It is `earlier` if that has the same `of` and `by`. Empty
+        where torch is to run the encoder on a CPU, or, with a warning, where ONNX Runtime can't.
     """
     if compute.embed_backend == "torch" or compute.precision != "32-true":
-        return None
-    drawn = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
-    example = torch.from_numpy(drawn)
+        return {}
+    made = {"of": fingerprint(checkpoint), "by": software()}
+    if earlier and {name: earlier.get(name) for name in made} == made:
+        return earlier
+    embedder, image = unpack(without_training(checkpoint))
+    shape = (2, image.size, image.size, 3)
+    example = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     model = _FromPixels(embedder).eval()
     found = _by_onnx(model, example, lambda: export_onnx(embedder, example))
-    return found[1] if found else None
+    if found is None:
+        return {}
+    return {**made, "onnx": torch.tensor(np.frombuffer(found[1], dtype=np.uint8))}
 
 
 def of_one_shape(embed: Embed, size: int) -> Embed:

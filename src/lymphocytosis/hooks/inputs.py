@@ -21,8 +21,10 @@ logger = logging.getLogger(__name__)
 # What a pipeline makes use of if it is there: its nodes get None for what is not.
 _SPARED = {
     "bundle": {
-        "classifier_predictions", "evaluation", "evaluation_summary", "referral_evaluation",
+        "classifier_predictions", "encoder_graph", "evaluation", "evaluation_summary",
+        "referral_evaluation",
     },
+    "embed": {"earlier_graph", "encoder_graph"},
     "ssl_pretrain": {"earlier_training"},
     "report": set(REPORTED),
     "predict": {"versions"},

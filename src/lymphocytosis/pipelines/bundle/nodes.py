@@ -199,27 +199,9 @@ def fit_reference(
     return unlike.fit_reference(known, taken, measures, instances)
 
 
-def export_encoder(autoencoder: dict[str, Any], compute: ComputeParameters) -> dict[str, Any]:
-    """Leave out of the encoder what only training needs, and export it for CPUs.
-
-    Args:
-        autoencoder: the packed encoder.
-        compute: the block `compute` of the parameters.
-
-    Returns:
-        packed; and onnx, bytes, or None where torch runs the encoder.
-    """
-    from lymphocytosis.encoders.backend import portable_graph
-    from lymphocytosis.encoders.checkpoint import unpack, without_training
-
-    packed = without_training(autoencoder)
-    embedder, image = unpack(packed)
-    return {"packed": packed, "onnx": portable_graph(embedder, image.size, compute)}
-
-
 def make_bundle(
     autoencoder: dict[str, Any],
-    encoder: dict[str, Any],
+    encoder_graph: dict[str, Any] | None,
     evidence: dict[str, Any],
     referrals: dict[str, Any],
     reference: Any,
@@ -233,7 +215,7 @@ def make_bundle(
 
     Args:
         autoencoder: the packed encoder.
-        encoder: as `export_encoder` returns it.
+        encoder_graph: as `embed` made it; None if it did not.
         evidence: as `find_evidence` returns it.
         referrals: as `fit_referrals` returns them.
         reference: as `fit_reference` returns it.
@@ -246,12 +228,16 @@ def make_bundle(
     Returns:
         A Bundle.
     """
-    from lymphocytosis.encoders.checkpoint import fingerprint
+    from lymphocytosis.encoders.backend import portable_graph
+    from lymphocytosis.encoders.checkpoint import fingerprint, without_training
     from lymphocytosis.system.bundle import Bundle
     from lymphocytosis.system.card import describe_system, write_card
 
     known = patients[patients["patient_id"].isin(splits["patient_id"])]
-    carried = fingerprint(encoder["packed"])
+    packed = without_training(autoencoder)
+    carried = fingerprint(packed)
+    # `embed` keeps none on a GPU, and the bundle is for CPUs, too.
+    graph = portable_graph(autoencoder, encoder_graph, compute)
     made = {
         model: {**content, "parameters": {**content["parameters"], "encoder": carried}}
         for model, content in classifiers.items()
@@ -259,14 +245,14 @@ def make_bundle(
     }
     facts = describe_system(autoencoder, made, known, evidence, referrals, reference, ensemble)
     return Bundle(
-        autoencoder=encoder["packed"],
-        onnx=encoder["onnx"],
+        autoencoder=packed,
+        onnx=graph["onnx"].numpy().tobytes() if graph else None,
         classifiers=made,
         referrals=referrals,
         reference=reference,
         ensemble=ensemble,
         compute=compute.model_copy(
-            update={"accelerator": "auto", "embed_backend": "onnx" if encoder["onnx"] else "torch"}
+            update={"accelerator": "auto", "embed_backend": "onnx" if graph else "torch"}
         ),
         facts=facts,
         card=write_card(facts),

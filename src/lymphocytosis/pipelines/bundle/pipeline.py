@@ -3,7 +3,6 @@
 from kedro.pipeline import Pipeline, node, pipeline
 
 from lymphocytosis.pipelines.bundle.nodes import (
-    export_encoder,
     find_evidence,
     fit_reference,
     fit_referrals,
@@ -68,16 +67,10 @@ def create_pipeline() -> Pipeline:
             name="fit_reference",
         ),
         node(
-            export_encoder,
-            inputs=["autoencoder", "params:compute"],
-            outputs="bundled_encoder",
-            name="export_encoder",
-        ),
-        node(
             make_bundle,
             inputs={
                 "autoencoder": "autoencoder",
-                "encoder": "bundled_encoder",
+                "encoder_graph": "encoder_graph",
                 "evidence": "bundled_evidence",
                 "referrals": "bundled_referrals",
                 "reference": "bundled_reference",

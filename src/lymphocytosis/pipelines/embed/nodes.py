@@ -16,10 +16,32 @@ from lymphocytosis.progress import Progress
 ROWS_PER_GROUP = 1024
 
 
+def export_encoder(
+    autoencoder: dict[str, Any], earlier_graph: dict[str, Any] | None, compute: ComputeParameters
+) -> dict[str, Any]:
+    """Export the encoder for CPUs, unless a run before this one has; see `portable_graph`.
+
+    Args:
+        autoencoder: the packed state dict.
+        earlier_graph: what this returned in the run before this one.
+        compute: the block `compute` of the parameters.
+
+    Returns:
+        The encoder as an ONNX model; empty where torch runs it.
+    """
+    from lymphocytosis.compute import start_fabric
+    from lymphocytosis.encoders.backend import portable_graph
+
+    if start_fabric(compute).device.type != "cpu":
+        return {}
+    return portable_graph(autoencoder, earlier_graph, compute)
+
+
 def embed_cells(
     cell_images: store.CellImages,
     cells: pd.DataFrame,
     autoencoder: dict[str, Any],
+    encoder_graph: dict[str, Any] | None,
     views: list[str],
     compute: ComputeParameters,
     progress: Progress,
@@ -30,6 +52,7 @@ def embed_cells(
         cell_images: uint8 (n, S, S, 3).
         cells: says which row is which cell.
         autoencoder: the packed state dict.
+        encoder_graph: as `export_encoder` returns it; by default it is exported.
         views: original, horizontal, vertical.
         compute: the block `compute` of the parameters.
         progress: where each table is saved until the run ends well.
@@ -39,9 +62,7 @@ def embed_cells(
         large and small (float32 lists of fixed length); the schema's metadata names the
         autoencoder.
     """
-    from lymphocytosis.compute import start_fabric
     from lymphocytosis.distributed import share
-    from lymphocytosis.encoders.backend import portable_graph
     from lymphocytosis.encoders.checkpoint import check_same_pictures, fingerprint, unpack
     from lymphocytosis.encoders.embed import embed_in_shards
     from lymphocytosis.imaging.views import view_of
@@ -60,24 +81,26 @@ def embed_cells(
             "the parameters compute": compute,
         }
     )
+    if encoder_graph is None:
+        encoder_graph = export_encoder(autoencoder, None, compute)
+    graph = encoder_graph["onnx"].numpy() if encoder_graph else np.empty(0, dtype=np.uint8)
+    # What could not be exported is not tried again.
+    compute = compute.model_copy(update={"embed_backend": "onnx" if len(graph) else "torch"})
     if compute.nodes * compute.processes > 1:
-        # Exported once, not by each process.
-        on_cpu = start_fabric(compute).device.type == "cpu"
-        graph = portable_graph(model, image.size, compute) if on_cpu else None
-        backend = {"embed_backend": "onnx" if graph else "torch"}
         job = {
             "autoencoder": autoencoder,
-            "graph": np.frombuffer(graph or b"", dtype=np.uint8),
+            "graph": graph,
             "pixels": str(cell_images.filename),
             "rows": rows,
             "views": views,
-            "compute": compute.model_dump() | backend,
+            "compute": compute.model_dump(),
             "least": ROWS_PER_GROUP,
         }
         share("embeddings", progress, job, compute)
     embedded = embed_in_shards(
-        model, cell_images, rows, views, view_of, compute, progress, ROWS_PER_GROUP
-    )
+        model, cell_images, rows, views, view_of, compute, progress, ROWS_PER_GROUP,
+        graph=graph.tobytes(),
+    )  # fmt: skip
     return (
         table_of(taken.loc[shard], views, large, small).replace_schema_metadata(made_by)
         for shard, large, small in embedded

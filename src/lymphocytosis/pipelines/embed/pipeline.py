@@ -2,7 +2,11 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from lymphocytosis.pipelines.embed.nodes import embed_cells, plot_embedding_map
+from lymphocytosis.pipelines.embed.nodes import (
+    embed_cells,
+    export_encoder,
+    plot_embedding_map,
+)
 from lymphocytosis.pipelines.resumable import resumable
 
 
@@ -11,11 +15,18 @@ def create_pipeline() -> Pipeline:
     return pipeline(
         [
             node(
+                export_encoder,
+                inputs=["autoencoder", "earlier_graph", "params:compute"],
+                outputs="encoder_graph",
+                name="export_encoder",
+            ),
+            node(
                 resumable(embed_cells, "embeddings"),
                 inputs=[
                     "cell_images",
                     "cells",
                     "autoencoder",
+                    "encoder_graph",
                     "params:views",
                     "params:compute",
                     "params:workspace",
