@@ -56,7 +56,7 @@ def demo(folder: Path, accelerator: str, variables: dict[str, str]) -> dict[str,
     probability = [pd.read_parquet(made(f"{s}_predictions.parquet"))["probability"] for s in sizes]
     decision = [pd.read_parquet(made(f"{s}_avg.parquet"))["decision"] for s in sizes]
     return {
-        "pictures": np.load(made("cell_images") / "pixels.npy").ravel(),
+        "pictures": np.load(made("cell_images") / "pixels-00000.npy").ravel(),
         "weights": torch.cat([v.flatten() for v in state if v.is_floating_point()]).numpy(),
         "embeddings": large.flatten().to_numpy(),
         "probabilities": np.concatenate(probability),

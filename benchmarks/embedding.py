@@ -22,7 +22,7 @@ from lymphocytosis.encoders import embed
 from lymphocytosis.encoders.autoencoder import build_autoencoder
 from lymphocytosis.encoders.backend import fastest_embed
 from lymphocytosis.encoders.pictures import to_unit
-from lymphocytosis.imaging.store import CellImages
+from lymphocytosis.imaging.store import map_pixels
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
 from lymphocytosis.pipelines.embed.nodes import table_of
@@ -76,8 +76,8 @@ def embed_rows(
 
     versions = itertools.count()
     with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder) / "pixels.npy", drawn)
-        images = np.load(Path(folder) / "pixels.npy", mmap_mode="r").view(CellImages)
+        np.save(Path(folder) / "pixels-00000.npy", drawn)
+        images = map_pixels(Path(folder))
 
         def end_to_end() -> None:
             shards = Progress(Path(folder) / "shards")

@@ -146,7 +146,7 @@ def _tiny_model() -> Any:
 def _write_store(folder: Path, pictures: int) -> None:
     folder.mkdir()
     shape = (pictures, SIDE, SIDE, 3)
-    with (folder / "pixels.npy").open("wb") as file:
+    with (folder / "pixels-00000.npy").open("wb") as file:
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.truncate(file.tell() + int(np.prod(shape)))
     image_id = [f"{number:06d}.jpg" for number in range(pictures)]

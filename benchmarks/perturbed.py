@@ -179,7 +179,7 @@ def trained_on(workspace: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Any]]:
     patients = patients[patients["label"].notna()].reset_index(drop=True)
     cells = pd.read_parquet(newest(workspace, "02_intermediate/cells.parquet"))
     cells = cells[cells["row"].notna() & cells["patient_id"].isin(patients["patient_id"])]
-    store = newest(workspace, "02_intermediate/cell_images") / "pixels.npy"
+    store = newest(workspace, "02_intermediate/cell_images") / "pixels-00000.npy"
     pixels, rows = np.load(store, mmap_mode="r"), cells["row"].to_numpy(dtype=int)
     measures = np.concatenate([measure_pictures(pixels[[row]]) for row in rows])
     table = pq.read_table(

@@ -19,7 +19,7 @@ from benchmarks.encoders import plain_encoder
 from benchmarks.side_by_side import Row, divide
 from lymphocytosis.encoders.autoencoder import AutoEncoder, build_autoencoder
 from lymphocytosis.encoders.checkpoint import pack
-from lymphocytosis.imaging.store import CellImages, map_pixels
+from lymphocytosis.imaging.store import RECORDS, CellImages, map_pixels
 from lymphocytosis.parameters import (
     ComputeParameters,
     EncoderParameters,
@@ -67,8 +67,9 @@ def embedding_rows(
         packed = pack(AutoEncoder, model.state_dict(), encoder, store.image, _pretext(), 0)
 
         def embed(count: int, compute: ComputeParameters, progress: Progress) -> None:
-            store.records = records.assign(row=records["row"].where(records["row"] < each * count))
-            for _ in embed_cells(store, store.records, packed, None, VIEWS, compute, progress):
+            cells = records.assign(row=records["row"].where(records["row"] < each * count))
+            cells.to_parquet(store.folder / RECORDS)
+            for _ in embed_cells(store, cells, packed, None, VIEWS, compute, progress):
                 pass
 
         seconds = _seconds(embed, shards, turns, Path(folder), backend)
@@ -150,12 +151,12 @@ def _rows(title: str, seconds: dict[str, list[float]], what: str) -> list[Row]:
 
 def _store(folder: Path, side: int, pictures: int) -> CellImages:
     drawn = np.random.default_rng(0).integers(0, 256, (pictures, side, side, 3), dtype=np.uint8)
-    np.save(folder / "pixels.npy", drawn)
-    store = map_pixels(folder / "pixels.npy")
+    np.save(folder / "pixels-00000.npy", drawn)
+    store = map_pixels(folder)
     names = [f"{number:06}" for number in range(pictures)]
-    store.records = pd.DataFrame(
+    pd.DataFrame(
         {"patient_id": "P", "image_id": names, "sha256": names, "row": range(pictures)}
-    ).astype({"row": "Int64"})
+    ).astype({"row": "Int64"}).to_parquet(folder / RECORDS)
     shape = {"source_size": side, "crop": side, "size": side}
     refuse = dict.fromkeys(("unreadable", "other_size", "other_mode"), "refuse")
     store.image = ImageParameters.model_validate(shape | refuse)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from lymphocytosis.imaging.store import RECORDS, map_pixels
 from lymphocytosis.parameters import ImageParameters, PretextParameters
 from lymphocytosis.progress import Progress
 
@@ -129,6 +130,21 @@ def after_a_kill(tmp_path):
         return work(Progress(tmp_path / "unfinished"))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def store_of(tmp_path_factory):
+    """A function that makes an image store of pixels and records."""
+
+    def make(pixels, records, image):
+        folder = tmp_path_factory.mktemp("store")
+        np.save(folder / "pixels-00000.npy", pixels)
+        records.to_parquet(folder / RECORDS, index=False)
+        images = map_pixels(folder)
+        images.image = image
+        return images
+
+    return make
 
 
 @pytest.fixture(scope="session")

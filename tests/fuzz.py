@@ -354,7 +354,7 @@ def fuzz_pictures(folder: Path, count: int, draw: random.Random, seen: Counter[s
     if not done:
         raise FaultError(f"a cohort was refused: {shown[-500:]}")
     store = newest(folder, "cell_images")
-    pixels = np.load(store / "pixels.npy")
+    pixels = np.load(store / "pixels-00000.npy")
     records = pd.read_parquet(store / "records.parquet")
     paths = {str(folder / "cohort" / path) for path in records["path"]}
     if paths != set(expected) or len(records) != len(expected):

@@ -21,7 +21,6 @@ from lymphocytosis.distributed import is_first, share
 from lymphocytosis.encoders.autoencoder import AutoEncoder, build_autoencoder
 from lymphocytosis.encoders.checkpoint import pack
 from lymphocytosis.errors import UserError
-from lymphocytosis.imaging.store import map_pixels
 from lymphocytosis.parameters import JOINT_EMBEDDING, ComputeParameters, EncoderParameters
 from lymphocytosis.pipelines.embed.nodes import embed_cells
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
@@ -49,15 +48,12 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, image_parameters):
+def store(store_of, image_parameters):
     """An image store of four patients, and its table of cells."""
-    path = tmp_path_factory.mktemp("store") / "pixels.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 256, (120, 64, 64, 3), dtype=np.uint8))
-    images = map_pixels(path)
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 64, 64, 3), dtype=np.uint8)
     keys = {"patient_id": np.repeat(list("ABCD"), 30), "image_id": [f"{n:03}" for n in range(120)]}
-    images.records = pd.DataFrame({**keys, "sha256": keys["image_id"], "row": range(120)})
-    images.image = image_parameters(source_size=64, crop=64, size=64)
-    return images
+    records = pd.DataFrame({**keys, "sha256": keys["image_id"], "row": range(120)})
+    return store_of(pixels, records, image_parameters(source_size=64, crop=64, size=64))
 
 
 @pytest.fixture(scope="module")

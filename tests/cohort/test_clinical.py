@@ -30,7 +30,7 @@ def table_of(rows):
 
 def pictures_of(ids, subset="train"):
     return PictureFiles(
-        PictureFile(subset, p, "0.png", f"{subset}set/{p}/0.png", bytes) for p in ids
+        [[PictureFile(subset, p, "0.png", f"{subset}set/{p}/0.png", bytes) for p in ids]]
     )
 
 
@@ -64,7 +64,7 @@ class TestTypedPatients:
             {"ID": "P1", "LABEL": "0", "GENDER": "F", "DOB": "3/1/1950", "LYMPH_COUNT": "295"},
             {"ID": "P3", "LABEL": "-1", "GENDER": "F", "DOB": "1/2/1950", "LYMPH_COUNT": "1e1"},
         ]
-        pictures = PictureFiles(pictures_of(["P1", "P2"]) + pictures_of(["P3"], "test"))
+        pictures = PictureFiles([pictures_of(["P1", "P2"]), pictures_of(["P3"], "test")])
         patients, warnings = read(rows, pictures)
         assert warnings == []
         assert patients.dtypes.astype(str).to_dict() == {
@@ -166,7 +166,7 @@ class TestPersons:
 
     def test_a_person_may_be_in_both_subsets(self):
         ids = [row["ID"] for row in self.ROWS]
-        pictures = PictureFiles(pictures_of(ids[1:]) + pictures_of(ids[:1], "test"))
+        pictures = PictureFiles([pictures_of(ids[1:]), pictures_of(ids[:1], "test")])
         assert self.persons(self.ROWS, pictures) == self.PERSONS
 
     def test_a_person_is_warned_of_where_it_has_more_than_one_patient(self):
@@ -407,7 +407,7 @@ class TestNames:
 
     def test_an_empty_folder_is_told(self):
         rows = [{"ID": "P1"}, {"ID": "P2"}]
-        pictures = PictureFiles(pictures_of(["P1"]), ["testset/P2", "testset/P3"])
+        pictures = PictureFiles([pictures_of(["P1"])], ["testset/P2", "testset/P3"])
         with pytest.raises(UserError, match=r"patient P2: .* no pictures \(testset/P2/ is empty\)"):
             read(rows, pictures)
         _, warnings = read_patients(table_of(rows[:1]), pictures, clinical())[:2]
@@ -518,7 +518,7 @@ class TestRefusals:
             read([{"ID": "P1"}, {"ID": again}])
 
     def test_a_patient_in_both_subsets(self):
-        pictures = PictureFiles(pictures_of(["P1"]) + pictures_of(["P1"], "test"))
+        pictures = PictureFiles([pictures_of(["P1"]), pictures_of(["P1"], "test")])
         with pytest.raises(
             UserError, match="patient P1: has a folder in trainset/ and one in test"
         ):
@@ -575,6 +575,6 @@ class TestWarnings:
 
     def test_training_patients_without_a_label(self):
         rows = [{"ID": "P1", "LABEL": "-1"}, {"ID": "P2", "LABEL": "-1", "DOB": "1/1/1960"}]
-        _, warnings = read(rows, PictureFiles(pictures_of(["P1"]) + pictures_of(["P2"], "test")))
+        _, warnings = read(rows, PictureFiles([pictures_of(["P1"]), pictures_of(["P2"], "test")]))
         assert len(warnings) == 1
         assert warnings[0].startswith("LABEL: 1 of 2 patients are in trainset/ without a label")

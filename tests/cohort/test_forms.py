@@ -111,7 +111,7 @@ def simulated():
     """The table's rows, the header first, and the pictures."""
     table, _ = simulate_cohort(SimulationParameters(**BASE["simulation"]))
     pictures = (PictureFile("train", p, "0.png", f"trainset/{p}/0.png", bytes) for p in table["ID"])
-    return [list(table.columns), *table.to_numpy().tolist()], PictureFiles(pictures)
+    return [list(table.columns), *table.to_numpy().tolist()], PictureFiles([list(pictures)])
 
 
 @pytest.mark.parametrize("form", FORMS)

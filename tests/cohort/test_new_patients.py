@@ -27,7 +27,7 @@ def table_of(rows):
 
 def pictures_of(*ids, subset="test", **others):
     files = [PictureFile(subset, p, "0.png", f"{subset}set/{p}/0.png", bytes) for p in ids]
-    return PictureFiles(files, **others)
+    return PictureFiles([files], **others)
 
 
 def read(rows, *ids, clinical=CLINICAL):
@@ -164,7 +164,7 @@ class TestFolders:
         ]
 
     def test_one_patient_in_both_subsets(self):
-        pictures = PictureFiles(pictures_of("P1") + pictures_of("P1", subset="train"))
+        pictures = PictureFiles([pictures_of("P1"), pictures_of("P1", subset="train")])
         with pytest.raises(UserError, match="P1: has a folder in trainset/ and one in testset/"):
             read_new_patients(None, pictures, CLINICAL)
 

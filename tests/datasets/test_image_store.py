@@ -14,6 +14,7 @@ from kedro.io import Version
 from PIL import Image
 
 from lymphocytosis.cohort.pictures import PictureFile
+from lymphocytosis.datasets import image_store
 from lymphocytosis.datasets.image_store import ImageStoreDataset
 from lymphocytosis.imaging.store import PictureStream, StoredPicture, decode_pictures
 
@@ -102,16 +103,37 @@ class TestRoundTrip:
 
     def test_the_pixels_are_a_plain_numpy_file(self, dataset, image_parameters, tmp_path):
         dataset.save(stream_of(GOOD, image_parameters()))
-        plain = np.load(tmp_path / "store" / "pixels.npy")
+        plain = np.load(tmp_path / "store" / "pixels-00000.npy")
         assert (plain.dtype, plain.shape) == (np.uint8, (3, SIZE, SIZE, 3))
         np.testing.assert_array_equal(plain, dataset.load())
 
-    def test_a_store_is_mapped_and_read_only(self, dataset, image_parameters):
+    def test_shards_hold_what_one_file_would(
+        self, dataset, image_parameters, tmp_path, monkeypatch
+    ):
+        image = image_parameters()
+        monkeypatch.setattr(image_store, "SHARD_BYTES", 300 * SIZE * SIZE * 3)
+        monkeypatch.setattr(image_store, "_ROWS_PER_GROUP", 128)
+        dataset.save(PictureStream(image, empty_pictures(image)))
+        files = sorted((tmp_path / "store").glob("*.npy"))
+        assert [len(np.load(file)) for file in files] == [300, 300, 300, 100]
+        store, whole = dataset.load(), np.concatenate([np.load(file) for file in files])
+        assert store.shape == whole.shape
+        np.testing.assert_array_equal(store, whole)
+        rows = np.random.default_rng(0).permutation(1000)
+        for index in (rows, slice(290, 610), 999, -1, rows[:0], rows > 500):
+            np.testing.assert_array_equal(store[index], whole[index])
+        with pytest.raises(IndexError):
+            store[np.array([1000])]
+        assert store.records["image_id"].tolist() == [str(number) for number in range(1000)]
+        assert store.records["row"].tolist() == list(range(1000))
+
+    def test_a_store_from_before_there_were_shards_is_read(
+        self, dataset, image_parameters, tmp_path
+    ):
         dataset.save(stream_of(GOOD, image_parameters()))
-        store = dataset.load()
-        assert isinstance(store, np.memmap)
-        with pytest.raises(ValueError, match="read-only"):
-            store[0] = 0
+        now = np.array(dataset.load())
+        (tmp_path / "store/pixels-00000.npy").rename(tmp_path / "store/pixels.npy")
+        np.testing.assert_array_equal(dataset.load(), now)
 
     def test_versions_are_kept_apart(self, tmp_path, image_parameters):
         for name, n in (("2021-01-01T00.00.00.000Z", 1), ("2021-01-02T00.00.00.000Z", 2)):
@@ -163,7 +185,7 @@ class TestInterruption:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("name", ["pixels.npy", "records.parquet", "image.json"])
+    @pytest.mark.parametrize("name", ["pixels-00000.npy", "records.parquet", "image.json"])
     @pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
     def test_a_damaged_store_is_refused(
         self, dataset, image_parameters, tmp_path, refused, name, damage
@@ -177,6 +199,15 @@ class TestDamage:
         with refused(rf"The image store {tmp_path}/store is damaged; run `ingest` again"):
             dataset.load()
 
+    def test_a_missing_shard_is_refused(
+        self, dataset, image_parameters, tmp_path, refused, monkeypatch
+    ):
+        monkeypatch.setattr(image_store, "SHARD_BYTES", SIZE * SIZE * 3)
+        dataset.save(stream_of(GOOD, image_parameters()))
+        (tmp_path / "store/pixels-00001.npy").unlink()
+        with refused("does not name the 2 pictures in their order"):
+            dataset.load()
+
     def test_pickled_pixels_are_not_unpickled(self, dataset, image_parameters, tmp_path, refused):
         dataset.save(stream_of(GOOD, image_parameters()))
 
@@ -184,7 +215,7 @@ class TestDamage:
             def __reduce__(self):
                 return os.mkdir, (str(tmp_path / "owned"),)
 
-        np.save(tmp_path / "store" / "pixels.npy", np.array([Evil()], dtype=object))
+        np.save(tmp_path / "store" / "pixels-00000.npy", np.array([Evil()], dtype=object))
         with refused("is damaged"):
             dataset.load()
         assert not (tmp_path / "owned").exists()
@@ -196,6 +227,7 @@ class TestDamage:
             ("sha256", "abc", "row 2, column sha256: is 'abc'"),
             ("row", 0, "row 2: expected a row of the store for one cell only"),
             ("row", 7, "does not name the 3 pictures in their order"),
+            ("path", "trainset/0.png", "path 'trainset/0.png' is also in another row"),
         ],
     )
     def test_edited_records_are_refused(
@@ -209,13 +241,19 @@ class TestDamage:
         with refused(rf"(?s)The image store .* is damaged.*records.parquet.*{told}"):
             dataset.load()
 
-    @pytest.mark.parametrize(("shape", "kind"), [((3, 41, 41, 3), "u1"), ((3, 40, 40, 3), "u2")])
+    @pytest.mark.parametrize(
+        ("shape", "kind", "told"),
+        [
+            ((3, 41, 41, 3), "u1", r"the pixels are \(3, 41, 41, 3\), not \(n, 40, 40, 3\)"),
+            ((3, 40, 40, 3), "u2", "pixels-00000.npy holds uint16, not uint8"),
+        ],
+    )
     def test_other_pixels_are_refused(
-        self, dataset, image_parameters, tmp_path, refused, shape, kind
+        self, dataset, image_parameters, tmp_path, refused, shape, kind, told
     ):
         dataset.save(stream_of(GOOD, image_parameters()))
-        np.save(tmp_path / "store/pixels.npy", np.zeros(shape, dtype=kind))
-        with refused(r"pixels.npy holds uint.*, not uint8 \(n, 40, 40, 3\)"):
+        np.save(tmp_path / "store/pixels-00000.npy", np.zeros(shape, dtype=kind))
+        with refused(told):
             dataset.load()
 
 

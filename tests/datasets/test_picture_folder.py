@@ -184,14 +184,14 @@ class TestRefusals:
 
     def test_a_folder_that_can_not_be_listed(self, cohort, refused, monkeypatch):
         root = cohort("trainset/P1/a.jpg")
-        listed = Path.iterdir
+        listed = os.scandir
 
-        def iterdir(path):
-            if path.name == "P1":
+        def scandir(path):
+            if Path(path).name == "P1":
                 raise PermissionError(13, "Permission denied", str(path))
             return listed(path)
 
-        monkeypatch.setattr(Path, "iterdir", iterdir)
+        monkeypatch.setattr(os, "scandir", scandir)
         with refused(r"can't be listed: .*Permission denied: '.*trainset/P1'"):
             load(root)
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from lymphocytosis.end_to_end.bags import gather_pictures
-from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import BagImagesParameters, EncoderParameters, MilParameters
 from tests.conftest import POOLED
 
@@ -46,7 +45,7 @@ def bag_images():
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory, image_parameters):
+def cohort(store_of, image_parameters):
     """Patients whose label shows in their cells' colour: patients, cells, the image store."""
 
     def build(n=16, seed=0):
@@ -74,13 +73,10 @@ def cohort(tmp_path_factory, image_parameters):
         )
         left_out = {"patient_id": "P00", "image_id": "999.png", "row": pd.NA}
         cells.loc[len(owner)] = left_out
-        file = tmp_path_factory.mktemp("store") / "pixels.npy"
-        shape = (len(owner), SIZE, SIZE, 3)
-        images = CellImages(file, dtype=np.uint8, mode="w+", shape=shape)
-        images[:] = rng.integers(60, 120, shape)
-        images[label[owner] == 1, :, :, 0] += 120
-        images.image = image_parameters()
-        return patients, cells, images
+        pixels = np.empty((len(owner), SIZE, SIZE, 3), np.uint8)
+        pixels[:] = rng.integers(60, 120, pixels.shape)
+        pixels[label[owner] == 1, :, :, 0] += 120
+        return patients, cells, store_of(pixels, cells, image_parameters())
 
     return build
 

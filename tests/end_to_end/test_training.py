@@ -188,15 +188,14 @@ class TestSuite:
             kept = history[(history["split"] == split) & history["kept"]]
             assert np.mean(by_class) == pytest.approx(kept["validation_balanced_accuracy"].iloc[0])
 
-    def test_a_prediction_is_that_of_the_view(self, suite, splits):
+    def test_a_prediction_is_that_of_the_view(self, suite, splits, store_of):
         patients, bags, content, _ = suite
         asked = {1: VALIDATION, 2: VALIDATION}
         table, _ = predict_patients_by_pictures(
             content, bags, patients, splits, asked, VIEWS, FABRIC
         )
         # Stored upside down, the original is what the vertical view was.
-        turned = bags.images[:, ::-1].view(type(bags.images))
-        turned.image = bags.images.image
+        turned = store_of(bags.images[:][:, ::-1], pd.DataFrame(), bags.images.image)
         again, _ = predict_patients_by_pictures(
             content, replace(bags, images=turned), patients, splits, asked, VIEWS, FABRIC
         )

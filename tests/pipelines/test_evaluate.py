@@ -3,7 +3,6 @@
 import shutil
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -269,7 +268,7 @@ class TestChoices:
         monkeypatch.setattr(nodes, "pretrain_encoder", pretrain)
         monkeypatch.setattr(nodes, "embed_cells", embed)
         monkeypatch.setattr(nodes, "_predict_sizes", lambda *_: pd.DataFrame({"size": ["large"]}))
-        images = SimpleNamespace(records=catalog.load("cell_images").records, image=given.image)
+        images = catalog.load("cell_images")
 
         def predict():
             return nodes.predict_by_classifiers(
@@ -306,7 +305,7 @@ class TestChoices:
         monkeypatch.setattr(nodes, "pretrain_encoder", pretrain)
         monkeypatch.setattr(nodes, "embed_cells", lambda *_: iter([pa.table({"large": [1.0]})]))
         monkeypatch.setattr(nodes, "_predict_sizes", lambda *_: pd.DataFrame({"size": ["large"]}))
-        images = SimpleNamespace(records=catalog.load("cell_images").records, image=given.image)
+        images = catalog.load("cell_images")
         nodes.predict_by_classifiers(
             catalog.load("embeddings"), catalog.load("autoencoder"), images,
             catalog.load("cells"), patients, folds, ["original"], given.encoder, given.pretext,

@@ -117,7 +117,7 @@ class TestRun:
             "testset/P3/bad.png",
             "testset/P3/notes.txt",
         ]
-        pixels = np.load(output(taken, "cell_images") / "pixels.npy")
+        pixels = np.load(output(taken, "cell_images") / "pixels-00000.npy")
         assert len(pixels) == 4
         for cell in cells.itertuples():
             content = (taken / cell.path).read_bytes()
@@ -204,7 +204,7 @@ class TestRun:
         params = "image.source_size=40,image.crop=20,image.size=60"
         root = write_cohort({"P1": {}})
         assert kedro(root, params).exit_code == 0
-        assert np.load(output(root, "cell_images") / "pixels.npy").shape == (2, 60, 60, 3)
+        assert np.load(output(root, "cell_images") / "pixels-00000.npy").shape == (2, 60, 60, 3)
 
     def test_the_reference_date_is_a_parameter(self, write_cohort, kedro):
         params = f"{SIZES},clinical.reference_date=2000-05-01"
@@ -237,7 +237,7 @@ class TestLinks:
                 "reason": "can't be read: a link that leads out of the cohort's folder",
             }
         ]
-        assert len(np.load(output(cohort, "cell_images") / "pixels.npy")) == 4
+        assert len(np.load(output(cohort, "cell_images") / "pixels-00000.npy")) == 4
 
     def test_a_linked_patients_folder_is_refused_with_the_reason(self, cohort, kedro, tmp_path):
         (cohort / "trainset/P1").rename(tmp_path / "elsewhere")
@@ -422,7 +422,7 @@ class TestOrderOfWork:
         reads = []
         monkeypatch.setattr(
             "lymphocytosis.datasets.picture_folder._read_inside",
-            lambda path, *_: reads.append(path) or path.read_bytes(),
+            lambda folder, root, inside, name: reads.append(name) or (folder / name).read_bytes(),
         )
         catalog = DataCatalog(
             {

@@ -99,7 +99,7 @@ def diagnose(image_parameters):
         image = image_parameters(**changes)
         progress = progress or Progress(None)
         return diagnose_patients(
-            system or System(), PictureFiles(files), patients, image, COMPUTE, progress
+            system or System(), PictureFiles([files]), patients, image, COMPUTE, progress
         )
 
     return run

@@ -108,7 +108,7 @@ class TestNewPatients:
         cells["distance"] = np.where(left_out, np.nan, 1.0)
         cells["odd"] = pd.array([None, True, False, False, False, False], dtype="boolean")
         image = image_parameters()
-        return System(image), PictureFiles(files), rows, cells, image
+        return System(image), PictureFiles([files]), rows, cells, image
 
     @pytest.mark.parametrize("names", [True, False])
     def test_advice_reasons_flags_and_cells(self, given, names):

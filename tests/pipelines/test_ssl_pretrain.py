@@ -10,7 +10,6 @@ import torch
 from kedro.config import OmegaConfigLoader
 
 from lymphocytosis import schemas
-from lymphocytosis.imaging.store import CellImages
 from lymphocytosis.parameters import JOINT_EMBEDDING, check_parameters
 from lymphocytosis.pipelines.embed.nodes import embed_cells
 from lymphocytosis.pipelines.ssl_pretrain.nodes import (
@@ -29,13 +28,9 @@ PATIENTS = pd.DataFrame({"patient_id": ["P1", "P2", "P3"], "subset": ["train"] *
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, image_parameters):
-    images = np.memmap(
-        tmp_path_factory.mktemp("store") / "pixels", dtype=np.uint8, mode="w+", shape=(6, 40, 40, 3)
-    )
-    images[:] = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
-    store = images.view(CellImages)
-    store.records = pd.DataFrame(
+def store(store_of, image_parameters):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
+    records = pd.DataFrame(
         {
             "patient_id": ["P1", "P1", "P2", "P2", "P3", "P3"],
             "image_id": [f"{k}.png" for k in range(6)],
@@ -43,8 +38,7 @@ def store(tmp_path_factory, image_parameters):
             "row": pd.array(range(6), dtype="Int64"),
         }
     )
-    store.image = image_parameters()
-    return store
+    return store_of(pixels, records, image_parameters())
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
 """The files of a cohort's folders, before their content is read."""
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from itertools import accumulate, chain
+from typing import Literal, overload
 
 Subset = Literal["train", "test"]
 
@@ -10,7 +13,7 @@ Subset = Literal["train", "test"]
 SUBSET_FOLDERS: dict[str, Subset] = {"trainset": "train", "testset": "test"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PictureFile:
     """One file in a patient's folder.
 
@@ -29,8 +32,35 @@ class PictureFile:
     read: Callable[[], bytes]
 
 
-class PictureFiles(list[PictureFile]):
-    """The files of a cohort.
+@dataclass(frozen=True, slots=True)
+class PatientFolder:
+    """A patient's files, of which memory holds the names alone.
+
+    Attributes:
+        subset: train or test.
+        patient_id: name of the folder, in its normal form.
+        path: of the folder, relative to the cohort's, with forward slashes.
+        names: of the files.
+        read: returns the bytes of the file of a name; raises OSError, as `PictureFile.read`.
+    """
+
+    subset: Subset
+    patient_id: str
+    path: str
+    names: Sequence[str]
+    read: Callable[[str], bytes]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> PictureFile:
+        name = self.names[number]
+        read = partial(self.read, name)
+        return PictureFile(self.subset, self.patient_id, name, f"{self.path}/{name}", read)
+
+
+class PictureFiles(Sequence[PictureFile]):
+    """The files of a cohort, folder by folder.
 
     Attributes:
         empty_folders: paths of the folders that are no patient's, since they hold no picture.
@@ -39,11 +69,31 @@ class PictureFiles(list[PictureFile]):
 
     def __init__(
         self,
-        files: Iterable[PictureFile],
+        folders: Iterable[PatientFolder | list[PictureFile]],
         empty_folders: Iterable[str] = (),
         folders_beside: Iterable[str] = (),
     ) -> None:
-        """Make the list."""
-        super().__init__(files)
+        """Make the sequence."""
+        self._folders = list(folders)
+        self._ends = list(accumulate(map(len, self._folders), initial=0))
         self.empty_folders = list(empty_folders)
         self.folders_beside = list(folders_beside)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __iter__(self) -> Iterator[PictureFile]:
+        return chain.from_iterable(map(iter, self._folders))
+
+    @overload
+    def __getitem__(self, number: int) -> PictureFile: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[PictureFile]: ...
+
+    def __getitem__(self, number: int | slice) -> PictureFile | list[PictureFile]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        folder = bisect_right(self._ends, number) - 1
+        return self._folders[folder][number - self._ends[folder]]

@@ -1,23 +1,37 @@
-"""The image store on disk: a folder with pixels.npy, records.parquet and image.json."""
+"""The image store on disk: pixels in shards, pixels-00000.npy and so on; records; parameters."""
 
 import base64
 import io
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from kedro_datasets._typing import ImagePreview
 from numpy.lib import format as npy
 from PIL import Image
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
 from lymphocytosis.errors import UserError, listed
-from lymphocytosis.imaging.store import CellImages, PictureStream, map_pixels
+from lymphocytosis.imaging.decode import Pixels
+from lymphocytosis.imaging.store import RECORDS, CellImages, PictureStream, map_pixels
 from lymphocytosis.parameters import ImageParameters
 from lymphocytosis.whole_files import appearing_whole
 
+# A shard's pixels: few enough files for a million pictures, and no file too large to move.
+SHARD_BYTES = 1024**3
+_ROWS_PER_GROUP = 16_384
+_TEXTS = ["patient_id", "image_id", "subset", "path", "sha256", "status", "reason"]
+_SCHEMA = pa.Schema.from_pandas(
+    pd.DataFrame({name: pd.Series(dtype="str") for name in _TEXTS}).assign(
+        row=pd.Series(dtype="Int64")
+    ),
+    preserve_index=False,
+)
 _PREVIEW = (6, 3)
 
 
@@ -35,10 +49,7 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
         """
         folder = Path(self._get_load_path())
         try:
-            images = map_pixels(folder / "pixels.npy")
-            images.records = pd.read_parquet(
-                folder / "records.parquet", page_checksum_verification=True
-            )
+            images = map_pixels(folder)
             images.image = ImageParameters.model_validate_json((folder / "image.json").read_text())
             _check(images)
         except PermissionError:
@@ -51,16 +62,15 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
         return images
 
     def save(self, data: PictureStream) -> None:
-        """Write the stream; memory holds only a few pictures at a time.
+        """Write the stream; memory holds only a few pictures and records at a time.
 
         Args:
             data: the cohort's pictures.
         """
         with appearing_whole(Path(self._get_save_path())) as folder:
             folder.mkdir()
-            with (folder / "pixels.npy").open("wb") as file:
-                records = _write_pixels(file, data)
-            records.to_parquet(folder / "records.parquet", index=False, write_page_checksum=True)
+            with pq.ParquetWriter(folder / RECORDS, _SCHEMA, write_page_checksum=True) as records:
+                _write_shards(folder, _taken(data, records), data.image.size)
             (folder / "image.json").write_text(data.image.model_dump_json(indent=2))
 
     def preview(self) -> ImagePreview:
@@ -83,33 +93,62 @@ def _check(images: CellImages) -> None:
     from lymphocytosis import schemas
 
     size = images.image.size
-    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
-        raise ValueError(
-            f"pixels.npy holds {images.dtype} {images.shape}, not uint8 (n, {size}, {size}, 3)"
-        )
+    if images.shape[1:] != (size, size, 3):
+        raise ValueError(f"the pixels are {images.shape}, not (n, {size}, {size}, 3)")
+    rows, paths = 0, []
     try:
-        schemas.records.validate(images.records, lazy=True)
+        for part in images.parts_of_records():
+            schemas.records.validate(part, lazy=True)
+            taken = part["row"].dropna()
+            if not np.array_equal(taken, range(rows, rows + len(taken))):
+                rows = -1
+                break
+            rows += len(taken)
+            paths.append(pd.util.hash_array(part["path"].to_numpy()))
+        if rows == -1 or len(np.unique(np.concatenate(paths))) < sum(map(len, paths)):
+            schemas.records.validate(images.records, lazy=True)
     except SchemaErrors as error:
         raise ValueError(f"records.parquet: {listed(schemas.faults_of(error))}") from error
-    if not np.array_equal(images.records["row"].dropna(), range(len(images))):
+    if rows != len(images):
         raise ValueError(f"records.parquet does not name the {len(images)} pictures in their order")
 
 
-def _write_pixels(file: BinaryIO, stream: PictureStream) -> pd.DataFrame:
-    """Write an .npy file whose number of rows is known only at its end."""
-    size = stream.image.size
-    _write_header(file, (0, size, size, 3))
-    rows_of_files, rows = [], 0
-    for picture in stream.pictures:
-        row = None
+def _taken(stream: PictureStream, records: pq.ParquetWriter) -> Iterator[Pixels]:
+    """Give the pictures that are taken; write the records of all."""
+    row, waiting = 0, []
+    for number, picture in enumerate(stream.pictures, start=1):
+        taken = picture.pixels is not None
+        waiting.append({**picture.record, "row": row if taken else None})
+        if number % _ROWS_PER_GROUP == 0:
+            records.write_table(_table_of(waiting))
+            waiting.clear()
         if picture.pixels is not None:
-            file.write(np.ascontiguousarray(picture.pixels).data)
-            row, rows = rows, rows + 1
-        rows_of_files.append({**picture.record, "row": row})
-    # NumPy pads the header, so the first axis may grow in place.
-    file.seek(0)
-    _write_header(file, (rows, size, size, 3))
-    return pd.DataFrame(rows_of_files).astype({"row": "Int64"})
+            row += 1
+            yield picture.pixels
+    records.write_table(_table_of(waiting))
+
+
+def _table_of(records: list[dict[str, Any]]) -> pa.Table:
+    frame = pd.DataFrame(records, columns=_SCHEMA.names).astype({"row": "Int64"})
+    return pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
+
+
+def _write_shards(folder: Path, pictures: Iterator[Pixels], size: int) -> None:
+    """Write .npy files whose numbers of rows are known only at their ends."""
+    of_a_shard = max(1, SHARD_BYTES // (size * size * 3))
+    rows = of_a_shard
+    for number in count():
+        if rows < of_a_shard:
+            break
+        with (folder / f"pixels-{number:05}.npy").open("wb") as file:
+            rows = 0
+            _write_header(file, (0, size, size, 3))
+            for pixels in islice(pictures, of_a_shard):
+                file.write(np.ascontiguousarray(pixels).data)
+                rows += 1
+            # NumPy pads the header, so the first axis may grow in place.
+            file.seek(0)
+            _write_header(file, (rows, size, size, 3))
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

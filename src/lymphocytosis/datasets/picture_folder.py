@@ -3,17 +3,19 @@
 New patients' folders may also be straight in the cohort's folder: `<patient>/<picture>`.
 """
 
+import os
 import shutil
 import stat
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from kedro.io import AbstractDataset
 
 from lymphocytosis.cohort.names import normal
-from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PictureFile, PictureFiles
+from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PatientFolder, PictureFiles
 from lymphocytosis.errors import UserError, some
 from lymphocytosis.imaging.decode import SUFFIXES
 from lymphocytosis.whole_files import naming
@@ -78,89 +80,64 @@ class PictureFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PictureF
                 f"The cohort folder {self._root} has neither trainset/ nor testset/; it has: "
                 f"{found}. docs/cohort.md shows the layout."
             )
-        folders = subsets or [""]  # the cohort's folder itself
-        if strays := [path for name in folders for path in self._strays_of_subset(name)]:
+        root = self._root.resolve()
+        folders, empty, strays = [], [], []
+        of_name: dict[tuple[str, str], list[str]] = {}
+        for subset in subsets or [""]:  # or the cohort's folder itself
+            for name, is_folder in self._children(subset):
+                path = f"{subset}/{name}".lstrip("/")
+                if not is_folder:
+                    strays += [path] if name.lower().endswith(SUFFIXES) else []
+                    continue
+                of_name.setdefault((subset, normal(name)), []).append(path)
+                # Names repeat between patients.
+                names = [intern(inside) for inside, _ in self._children(path)]
+                if self._is_patients(names):
+                    # Looked up once per folder: following links costs as much as reading a picture.
+                    inside = (self._root / path).resolve().is_relative_to(root)
+                    read = partial(_read_inside, self._root / path, root, inside)
+                    kind = SUBSET_FOLDERS.get(subset, "test")
+                    folders.append(PatientFolder(kind, normal(name), path, names, read))
+                else:
+                    empty.append(path)
+        if strays:
             expected = "trainset/<patient>/<picture>" if subsets else "<patient>/<picture>"
             raise UserError(
                 f"{some(strays)}: pictures without a patient; each must stand in its patient's "
                 f"folder, as {expected}."
             )
-        files = [file for name in folders for file in self._files_of_subset(name)]
+        beside = self._children("") if subsets and self._new_patients else []
+        others = [name for name, is_folder in beside if is_folder and name not in subsets]
+        files = PictureFiles(folders, empty, others)
         if odd := [file.path for file in files if not _is_utf8(file.path)]:
             raise UserError(
                 f"{some(odd)}: these names are not in UTF-8, or this Python reads file names as "
                 "something else. Set PYTHONUTF8=1; if that does not help, rename them."
             )
         if not files:
-            where = f"The folders {', '.join(folders)}" if subsets else "The patients' folders"
+            where = f"The folders {', '.join(subsets)}" if subsets else "The patients' folders"
             raise UserError(f"{where} in {self._root} hold no pictures.")
-        beside = self._patients_of_subset("") if subsets and self._new_patients else []
-        return PictureFiles(
-            files,
-            self._check_folders(folders),
-            [path.name for path in beside if path.name not in subsets],
-        )
-
-    def _files_of_subset(self, folder: str) -> list[PictureFile]:
-        root = self._root.resolve()
-        patients = [
-            # Looked up once per folder: following links costs as much as reading a picture.
-            (patient, patient.resolve().is_relative_to(root))
-            for patient in self._patients_of_subset(folder)
-            if self._is_patients(patient)
-        ]
-        return [
-            PictureFile(
-                subset=SUBSET_FOLDERS.get(folder, "test"),
-                patient_id=normal(patient.name),
-                image_id=path.name,
-                path=path.relative_to(self._root).as_posix(),
-                read=partial(_read_inside, path, root, inside),
-            )
-            for patient, inside in patients
-            for path in sorted(patient.iterdir())
-            if not path.name.startswith(".")
-        ]
-
-    def _patients_of_subset(self, folder: str) -> list[Path]:
-        return [
-            path
-            for path in sorted((self._root / folder).iterdir())
-            if path.is_dir() and not path.name.startswith(".")
-        ]
-
-    def _is_patients(self, folder: Path) -> bool:
-        """Whether a folder holds anything that makes it a patient's."""
-        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        if self._new_patients:
-            return any(name.lower().endswith(SUFFIXES) for name in names)
-        return bool(names)
-
-    def _check_folders(self, folders: list[str]) -> list[str]:
-        """Refuse two folders whose names mean the same patient; list the empty ones."""
-        of_name: dict[tuple[str, str], list[str]] = {}
-        empty = []
-        for folder in folders:
-            for patient in self._patients_of_subset(folder):
-                path = patient.relative_to(self._root).as_posix()
-                of_name.setdefault((folder, normal(patient.name)), []).append(path)
-                if not self._is_patients(patient):
-                    empty.append(path)
         if same := [path for paths in of_name.values() if len(paths) > 1 for path in paths]:
             raise UserError(
                 f"{some([ascii(path) for path in same])}: names of folders that differ in blanks "
                 "or in Unicode's form of a letter alone. Rename them, or make them one folder."
             )
-        return empty
+        return files
 
-    def _strays_of_subset(self, folder: str) -> list[str]:
-        return [
-            path.relative_to(self._root).as_posix()
-            for path in sorted((self._root / folder).iterdir())
-            if path.name.lower().endswith(SUFFIXES)
-            and not path.is_dir()
-            and not path.name.startswith(".")
-        ]
+    def _children(self, folder: str) -> list[tuple[str, bool]]:
+        """What is in a folder, hidden files left out, by name; and whether it is a folder."""
+        with os.scandir(self._root / folder) as inside:
+            return sorted(
+                (e.name, Path(e).is_dir() if e.is_symlink() else e.is_dir())
+                for e in inside
+                if not e.name.startswith(".")
+            )
+
+    def _is_patients(self, names: list[str]) -> bool:
+        """Whether a folder holds anything that makes it a patient's."""
+        if self._new_patients:
+            return any(name.lower().endswith(SUFFIXES) for name in names)
+        return bool(names)
 
     def save(self, data: Iterable[tuple[str, bytes]]) -> None:
         """Write a simulated cohort; an earlier simulated one is replaced.
@@ -205,8 +182,9 @@ def _is_utf8(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _read_inside(path: Path, root: Path, folder_is_inside: bool) -> bytes:
-    """Read a file's bytes; OSError, with a reason, where it is no file of this resolved folder."""
+def _read_inside(folder: Path, root: Path, folder_is_inside: bool, name: str) -> bytes:
+    """Read a file's bytes; OSError, with a reason, where it is no file of this resolved root."""
+    path = folder / name
     # Few calls to the system: after each one a thread may have to wait for Python's lock.
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):

@@ -1,11 +1,32 @@
 """Reading the image store batch by batch, for the network."""
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Images = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
+
+
+class Images(Protocol):
+    """Pictures, (n, S, S, 3) uint8: an array, or the image store."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That is (n, S, S, 3)."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all pictures."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: npt.NDArray[np.int64] | slice, /) -> Pixels: ...
+
 
 # Of a GPU's free memory, for the store. 16,711 pictures of 224x224 are 2.5 GB.
 SHARE_OF_MEMORY = 0.25

@@ -1,18 +1,24 @@
 """The image store: a cohort's decoded pictures as one array, and what became of each file."""
 
+import math
 import mmap
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
+from numpy.lib import format as npy
 
 from lymphocytosis.cohort.pictures import PictureFile
 from lymphocytosis.errors import UserError, some
@@ -32,6 +38,10 @@ _AHEAD = 256
 # Pictures copied before their pages in memory are given back. A file that was read from end to end
 # is cached in pages of up to 2 MiB, and each counts as ours for one picture of it.
 _AT_ONCE = 32
+# Shards mapped at a time: a process may have some 1,000 files open.
+_MAPPED = 256
+RECORDS = "records.parquet"
+_KEYS = ["patient_id", "image_id", "sha256", "row"]
 
 
 @dataclass(frozen=True)
@@ -60,47 +70,131 @@ class PictureStream:
     pictures: Iterable[StoredPicture]
 
 
-class CellImages(np.memmap):
-    """The store as an array: uint8 (n, size, size, 3), memory-mapped, read only.
+class CellImages:
+    """The store as an array: uint8 (n, size, size, 3), in shards, each memory-mapped, read only.
 
     Pages that were read count as the process's memory. A loop that copies pictures batch by batch
-    would end with the whole store in it, so copying gives pages back; the kernel keeps the file's
+    would end with the whole store in it, so copying gives pages back; the kernel keeps the files'
     contents in its cache as long as it likes, and reading them again costs no disk.
 
     Attributes:
-        records: one row a file, left-out files included: the columns of `StoredPicture.record`
-            and `row`, its row in this array (null where left out).
+        folder: where the shards are.
+        shape: (n, size, size, 3).
         image: the parameters that shaped the pictures.
     """
 
-    records: pd.DataFrame
     image: ImageParameters
-    _mmap: mmap.mmap | None  # NumPy's; None in a copy
+    dtype = np.dtype(np.uint8)
 
-    def __getitem__(self, index: Any) -> Any:
-        """Take pictures: a copy by an array of rows, a view of the store by a slice."""
-        rows = isinstance(index, np.ndarray) and index.dtype.kind == "i"
-        # Windows has no madvise; its kernel trims a process by itself.
-        if not rows or self._mmap is None or not hasattr(mmap, "MADV_DONTNEED"):
-            return super().__getitem__(index)
-        parts = []
-        for start in range(0, max(1, len(index)), _AT_ONCE):
-            parts.append(super().__getitem__(index[start : start + _AT_ONCE]))
-            self._mmap.madvise(mmap.MADV_DONTNEED)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def __init__(self, files: Sequence[Path], shapes: Sequence[tuple[int, ...]]) -> None:
+        """Make the array.
+
+        Args:
+            files: the shards, in their order.
+            shapes: of their arrays; all but the last hold the same number of pictures.
+        """
+        self.folder = files[0].parent
+        self.shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        self._of_a_shard = max(1, shapes[0][0])
+        self._shard = lru_cache(_MAPPED)(lambda number: np.load(files[number], mmap_mode="r"))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all pictures."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """One row a file, left-out files included.
+
+        The columns of `StoredPicture.record` and `row`, its row in this array (null where left
+        out). All rows take some 200 bytes a file.
+        """
+        return pd.concat(self.parts_of_records(), ignore_index=True)
+
+    def parts_of_records(self) -> Iterator[pd.DataFrame]:
+        """Read the records part by part.
+
+        Yields:
+            Rows of `records`; their numbers go on from part to part.
+        """
+        file = pq.ParquetFile(self.folder / RECORDS, page_checksum_verification=True)
+        first = 0
+        with file:
+            for group in range(file.num_row_groups):
+                part = file.read_row_group(group).to_pandas()
+                yield part.set_index(pd.RangeIndex(first, first + len(part)))
+                first += len(part)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self[:].astype(dtype or np.uint8, copy=False)
+
+    def __getitem__(self, index: int | slice | npt.NDArray[Any]) -> Pixels:
+        """Copy pictures.
+
+        Args:
+            index: a row, a slice, an array of rows, or a boolean array.
+
+        Returns:
+            (b, size, size, 3), or (size, size, 3) of a single row.
+        """
+        if isinstance(index, int | np.integer):
+            return self[np.array([range(len(self))[index]])][0]
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        rows = np.asarray(index)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(f"the store has {len(self)} pictures")
+        copied = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for start in range(0, len(rows), _AT_ONCE):
+            shards, inside = np.divmod(rows[start : start + _AT_ONCE], self._of_a_shard)
+            into = copied[start : start + _AT_ONCE]
+            for number in np.unique(shards):
+                shard = self._shard(int(number))
+                into[shards == number] = shard[inside[shards == number]]
+                # Windows has no madvise; its kernel trims a process by itself.
+                if hasattr(mmap, "MADV_DONTNEED"):
+                    shard._mmap.madvise(mmap.MADV_DONTNEED)
+        return copied
 
 
-def map_pixels(path: Path) -> CellImages:
-    """Map a store's pictures into memory.
+def map_pixels(folder: Path) -> CellImages:
+    """Map a store's pictures into memory, shard by shard as they are needed.
 
     Args:
-        path: the store's file of pixels.
+        folder: the store's.
 
     Returns:
-        (n, size, size, 3), without records and parameters.
+        (n, size, size, 3), without parameters.
+
+    Raises:
+        ValueError: there is no shard, or one is damaged or does not go with the others.
     """
-    images: CellImages = np.load(path, mmap_mode="r").view(CellImages)
-    return images
+    # A store from before there were shards has one, pixels.npy.
+    files = sorted(folder.glob("pixels*.npy"))
+    if not files:
+        raise ValueError("it has no pixels")
+    shapes = [_shape_of(file) for file in files]
+    for file, shape in zip(files, shapes, strict=True):
+        if shape[1:] != shapes[0][1:] or (shape[0] != shapes[0][0] and file != files[-1]):
+            raise ValueError(f"{file.name} holds {shape}, {files[0].name} {shapes[0]}")
+    return CellImages(files, shapes)
+
+
+def _shape_of(file: Path) -> tuple[int, ...]:
+    with file.open("rb") as opened:
+        if npy.read_magic(opened) != (1, 0):
+            raise ValueError(f"{file.name} is of another version of NumPy's format")
+        shape, _, dtype = npy.read_array_header_1_0(opened)
+        if dtype != np.uint8:
+            raise ValueError(f"{file.name} holds {dtype}, not uint8")
+        if os.fstat(opened.fileno()).st_size != opened.tell() + math.prod(shape):
+            raise ValueError(f"{file.name} is not as long as its header says")
+    return shape
 
 
 def decode_pictures(
@@ -123,8 +217,9 @@ def decode_pictures(
     decode = partial(_decode_file, image=image, greatest=_GreatestValues(files))
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module=r"PIL\b")
-        for start in range(0, len(files), _AHEAD):
-            yield from pool.map(decode, files[start : start + _AHEAD])
+        waiting = iter(files)
+        while ahead := list(islice(waiting, _AHEAD)):
+            yield from pool.map(decode, ahead)
 
 
 def warn_of_pictures(records: pd.DataFrame) -> list[str]:
@@ -190,14 +285,18 @@ class _GreatestValues:
 
     def __init__(self, files: Sequence[PictureFile]) -> None:
         self._files = files
+        self._of_patient: dict[str, list[int]] = {}
         self._found: dict[str, int] = {}
         self._lock = Lock()
 
     def of(self, patient_id: str) -> int:
         with self._lock:
+            if not self._of_patient:
+                for number, file in enumerate(self._files):
+                    self._of_patient.setdefault(file.patient_id, []).append(number)
             if patient_id not in self._found:
-                values = [_greatest_of(f) for f in self._files if f.patient_id == patient_id]
-                self._found[patient_id] = max(values)
+                numbers = self._of_patient[patient_id]
+                self._found[patient_id] = max(_greatest_of(self._files[n]) for n in numbers)
             return self._found[patient_id]
 
 
@@ -217,8 +316,11 @@ def fingerprint(images: CellImages) -> str:
     Returns:
         A SHA-256 digest, in hexadecimal.
     """
-    files = images.records[["patient_id", "image_id", "sha256", "row"]].to_csv(index=False)
-    return sha256((files + images.image.model_dump_json()).encode()).hexdigest()
+    digest = sha256()
+    for part in images.parts_of_records():
+        digest.update(part[_KEYS].to_csv(index=False, header=part.index[0] == 0).encode())
+    digest.update(images.image.model_dump_json().encode())
+    return digest.hexdigest()
 
 
 def check_same_ingest(cells: pd.DataFrame, images: CellImages) -> None:
@@ -231,8 +333,12 @@ def check_same_ingest(cells: pd.DataFrame, images: CellImages) -> None:
     Raises:
         UserError: another ingest made the table.
     """
-    keys = ["patient_id", "image_id", "sha256", "row"]
-    if not cells[keys].equals(images.records[keys]):
+    rows = 0
+    same = True
+    for part in images.parts_of_records():
+        rows += len(part)
+        same = same and cells[_KEYS].iloc[part.index[0] : rows].equals(part[_KEYS])
+    if not same or rows != len(cells):
         raise UserError(
             "The catalog entries 'cells' and 'cell_images' come from two ingests, one of which did "
             "not end. Run ingest again."

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lymphocytosis.compute import drawing_from
 from lymphocytosis.encoders.igpt import IGPT, pixels_of
-from lymphocytosis.encoders.pictures import to_unit
+from lymphocytosis.encoders.pictures import Images, to_unit
 from lymphocytosis.encoders.pooled import random_projection
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import IgptParameters
@@ -49,7 +49,7 @@ def build(given: TaskInputs) -> Task:
 
 def learn_palette(
     parameters: IgptParameters,
-    images: npt.NDArray[np.uint8],
+    images: Images,
     rows: npt.NDArray[np.int64],
     seed: int,
 ) -> Tensor:

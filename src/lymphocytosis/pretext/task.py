@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lymphocytosis.encoders.checkpoint import Embedder
+from lymphocytosis.encoders.pictures import Images
 from lymphocytosis.parameters import EncoderParameters, PretextParameters
 
 Loss = Callable[[nn.Module, Sequence[Tensor], torch.Generator], Tensor]
@@ -53,7 +54,7 @@ class TaskInputs(NamedTuple):
 
     encoder: EncoderParameters
     pretext: PretextParameters
-    images: npt.NDArray[np.uint8]
+    images: Images
     rows: npt.NDArray[np.int64]
     seed: int
 
@@ -61,7 +62,7 @@ class TaskInputs(NamedTuple):
 def build_task(
     encoder: EncoderParameters,
     pretext: PretextParameters,
-    images: npt.NDArray[np.uint8],
+    images: Images,
     rows: npt.NDArray[np.int64],
     seed: int,
 ) -> Task:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lymphocytosis.compute import drawing_from, finite_losses, in_batches, start_fabric
 from lymphocytosis.display import numbered, working
 from lymphocytosis.encoders.encoder import Encoder
-from lymphocytosis.encoders.pictures import Images, Pictures, to_unit
+from lymphocytosis.encoders.pictures import Images, Pictures, Pixels, to_unit
 from lymphocytosis.errors import UserError
 from lymphocytosis.model_files import not_finite
 from lymphocytosis.parameters import ComputeParameters, PretextParameters
@@ -45,7 +45,7 @@ class Pretraining:
 
     state: dict[str, Tensor]
     history: pd.DataFrame
-    shown: dict[str, Images]
+    shown: dict[str, Pixels]
     training: dict[str, Any]
 
 
@@ -264,8 +264,8 @@ def _copy_of_state(model: torch.nn.Module) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def _show(
-    task: Task, model: nn.Module, fabric: Fabric, originals: Images, epoch: int
-) -> dict[str, Images]:
+    task: Task, model: nn.Module, fabric: Fabric, originals: Pixels, epoch: int
+) -> dict[str, Pixels]:
     model.eval()
     pictures = to_unit(fabric.to_device(torch.from_numpy(originals)))
     return {

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lymphocytosis.figures import CLASSES, GREY, entitle, in_style
 from lymphocytosis.imaging.measures import MEASURES, measure_pictures
+from lymphocytosis.imaging.store import CellImages
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +26,7 @@ _OF_NAMED = 25
 def map_cells(
     embeddings: pa.Table,
     cells: pd.DataFrame,
-    pixels: npt.NDArray[np.uint8],
+    pixels: CellImages,
     patients: pd.DataFrame,
 ) -> Figure:
     """Draw cells by their large embedding, in two dimensions by PCA and by t-SNE.

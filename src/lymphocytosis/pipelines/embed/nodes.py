@@ -90,7 +90,7 @@ def embed_cells(
         job = {
             "autoencoder": autoencoder,
             "graph": graph,
-            "pixels": str(cell_images.filename),
+            "pixels": str(cell_images.folder),
             "rows": rows,
             "views": views,
             "compute": compute.model_dump(),

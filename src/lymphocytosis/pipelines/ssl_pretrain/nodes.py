@@ -94,7 +94,7 @@ def pretrain_encoder(
             "pretext": pretext.model_dump(),
             "compute": compute.model_dump(),
             "seed": seed,
-            "pixels": str(cell_images.filename),
+            "pixels": str(cell_images.folder),
             "rows": rows,
             "shown": shown,
             "owner": owner,
