@@ -1,5 +1,6 @@
 import ctypes
 import re
+import resource
 from pathlib import Path
 from threading import Thread
 
@@ -7,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from lymphocytosis.compute import finite_losses, give_memory_back, in_batches, start_fabric
+from lymphocytosis.compute import (
+    finite_losses,
+    give_memory_back,
+    in_batches,
+    keeping_memory,
+    start_fabric,
+)
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ComputeParameters
 
@@ -85,3 +92,18 @@ def test_memory_between_pieces_in_use_is_given_back():
     thread.start()
     thread.join()
     assert before[0] - after[0] > 80_000_000
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_freed_memory_is_kept_for_the_body_and_no_longer():
+    def pages_asked_for():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(64 * 2**20 // 4)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages = 64 * 2**20 // resource.getpagesize()
+    with keeping_memory():
+        pages_asked_for()
+        assert pages_asked_for() < pages / 100
+    # Huge pages of 2 MiB would be few.
+    assert pages_asked_for() > 64 / 2 - 1

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from lymphocytosis.compute import finite_losses, in_batches
+from lymphocytosis.compute import finite_losses, in_batches, keeping_memory
 from lymphocytosis.display import Work, numbered, working
 from lymphocytosis.end_to_end.bags import PictureBags, pack_pictures
 from lymphocytosis.end_to_end.model import PictureClassifier, build_picture_classifier
@@ -80,7 +80,7 @@ def train_picture_classifier(
     rates = "bag_images.learning_rate and bag_images.encoder_learning_rate"
     best = BestEpoch(mil.monitor)
     steps, note = bag_images.epochs * len(train), numbered("epoch", bag_images.epochs, len(train))
-    with working("model", steps, "patients", note) as work:
+    with keeping_memory(), working("model", steps, "patients", note) as work:
         for epoch in range(1, bag_images.epochs + 1):
             shuffled = train[torch.randperm(len(train), generator=generator).numpy()]
             parts = in_batches(shuffled, bag_images.batch_bags)

@@ -12,7 +12,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from lymphocytosis.compute import drawing_from, finite_losses, in_batches, start_fabric
+from lymphocytosis.compute import (
+    drawing_from,
+    finite_losses,
+    in_batches,
+    keeping_memory,
+    start_fabric,
+)
 from lymphocytosis.display import numbered, working
 from lymphocytosis.encoders.encoder import Encoder
 from lymphocytosis.encoders.pictures import Images, Pictures, Pixels, to_unit
@@ -116,7 +122,8 @@ def pretrain(
     def at_work(done: int) -> str:
         return f"{epoch_of(done)}, loss {losses[-1]:.4g}" if losses else epoch_of(done)
 
-    with working("pretraining", pretext.epochs * len(rows), "pictures", at_work) as work:
+    todo = pretext.epochs * len(rows)
+    with keeping_memory(), working("pretraining", todo, "pictures", at_work) as work:
         work.resume(len(losses) * len(rows))
         for epoch in range(len(losses) + 1, pretext.epochs + 1):
             batches = [rows[batch] for batch in _batches(len(rows), owner, pretext, generator)]
