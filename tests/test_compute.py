@@ -1,6 +1,5 @@
 import ctypes
 import re
-import resource
 from pathlib import Path
 from threading import Thread
 
@@ -94,15 +93,34 @@ def test_memory_between_pieces_in_use_is_given_back():
     assert before[0] - after[0] > 80_000_000
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
-def test_freed_memory_is_kept_for_the_body_and_no_longer():
-    def pages_cleared():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(20):
-            torch.ones(64 * 2**20 // 4)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+class MemoryInUse(ctypes.Structure):
+    """What glibc's mallinfo2 returns."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd",
+            "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not a glibc of 2021 or on")
+def test_memory_is_lent_by_the_kernel_anew_only_outside_the_body():
+    info, size = ctypes.CDLL(None).mallinfo2, 256 * 2**20
+    info.restype = MemoryInUse
+
+    def lent_and_kept():
+        """Bytes that the kernel lends for one tensor, and bytes free once it is gone."""
+        before = info().hblkhd
+        tensor = torch.empty(size // 4)
+        lent = info().hblkhd - before
+        del tensor
+        return lent, info().fordblks
 
     with keeping_memory():
-        # Smaller pieces may lie in between, and then a large one is taken anew.
-        within = pages_cleared()
-    assert within < pages_cleared() / 3
+        lent, kept = lent_and_kept()
+        assert lent == 0
+        assert kept >= size
+    lent, _ = lent_and_kept()
+    assert lent >= size
