@@ -136,9 +136,15 @@ def _context(env: str | None, params: dict[str, Any]) -> KedroContext:
 
 
 def _find(context: KedroContext) -> tuple[Path, list[Run]]:
+    from lymphocytosis.hooks.mirror import mirror_of
     from lymphocytosis.runs.history import find_runs
 
     workspace = Path(context.params["workspace"])
+    if mirror := mirror_of(workspace):
+        raise click.ClickException(
+            f"The workspace is {mirror.url}, and runs are listed and removed in folders alone. "
+            "Copy its 08_reporting/ to a folder to list them."
+        )
     found = find_runs(workspace)
     if not found:
         raise click.ClickException(

@@ -97,8 +97,6 @@ def test_a_workspace_in_the_users_parameters_is_the_catalogs_too(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("s3://bucket/x", "workspace: s3://bucket/x is a URL"),
-        ("file:///data", "workspace: file:///data is a URL"),
         ("~nobody-here/x", "home folder meant by ~nobody-here/x is not known"),
         ("ward {3}", "ward {3} contains '{' and '}'"),
         ("ward \udce9", "ward \\udce9' is not in UTF-8"),
@@ -110,6 +108,19 @@ def test_a_workspace_in_the_users_parameters_is_the_catalogs_too(tmp_path):
 def test_what_can_not_be_used_is_refused_in_one_message(context, given, message):
     with pytest.raises(click.ClickException, match=re.escape(message)):
         context(workspace=given)
+
+
+def test_a_url_stays_one_for_a_cohort_and_is_a_folder_for_a_workspace(
+    context, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = context(cohort_dir="s3://bucket/cohort/", workspace="s3://bucket/run")
+    assert made.params["cohort_dir"] == "s3://bucket/cohort"
+    folder = Path(made.params["workspace"])
+    assert folder.parent == tmp_path / "lymphocytosis"
+    assert folder == Path(context(workspace="s3://bucket/run/").params["workspace"])
+    assert folder != Path(context(workspace="s3://bucket-run").params["workspace"])
+    assert context(cohort_dir="file:///data", workspace="run").params["cohort_dir"] == "/data"
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

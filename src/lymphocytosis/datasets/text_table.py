@@ -1,15 +1,19 @@
 """A user's table, read as text and checked later."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
-from lymphocytosis.cohort.text_table import find_table, read_text_table
+from lymphocytosis.cohort.text_table import SUFFIXES, find_table, read_text_table
 from lymphocytosis.errors import UserError
+from lymphocytosis.remote import is_url, open_filesystem, reaching
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +27,12 @@ class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
         """Make the dataset.
 
         Args:
-            filepath: the table as a CSV; a table with another suffix may take its place.
+            filepath: the table as a CSV; a table with another suffix may take its place. It may
+                be a URL.
             optional: whether users may leave it out. Nothing writes such a table.
             metadata: for kedro-viz.
         """
-        self._path = Path(filepath)
+        self._filepath = filepath
         self._optional = optional
         self.metadata = metadata
 
@@ -41,18 +46,19 @@ class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
         Raises:
             UserError: there is no such file, or several; it is too large, or no table.
         """
-        path = find_table(self._path)
-        if path is None and self._optional:
-            return None
-        if path is None:
-            raise UserError(
-                f"There is no {self._path.name} in {self._path.parent}. "
-                "docs/clinical_table.md says what it must hold."
-            )
-        table = read_text_table(path)
-        if self._optional:  # of the other, ingest tells
-            logger.info("%s: %s", path.name, table.attrs["form"])
-        return table
+        with self._found() as path:
+            if path is None and self._optional:
+                return None
+            if path is None:
+                folder, _, name = self._filepath.rpartition("/")
+                raise UserError(
+                    f"There is no {name} in {folder}. docs/clinical_table.md says what it must "
+                    "hold."
+                )
+            table = read_text_table(path)
+            if self._optional:  # of the other, ingest tells
+                logger.info("%s: %s", path.name, table.attrs["form"])
+            return table
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table; its first, unnamed column is the challenge's index.
@@ -61,19 +67,40 @@ class TextTableDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
             data: every column as text.
         """
         if self._optional:
-            raise DatasetError(f"{self._path} is the user's own file; nothing writes it.")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        data.to_csv(self._path, index=False)
+            raise DatasetError(f"{self._filepath} is the user's own file; nothing writes it.")
+        path = Path(self._filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data.to_csv(path, index=False)
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """Return the first rows, for kedro-viz."""
-        path = find_table(self._path)
-        table = pd.DataFrame() if path is None else read_text_table(path).head(nrows)
+        with self._found() as path:
+            table = pd.DataFrame() if path is None else read_text_table(path).head(nrows)
         return TablePreview(table.to_dict(orient="split"))
+
+    @contextmanager
+    def _found(self) -> Iterator[Path | None]:
+        """The file, if there is one; of a URL, a copy while the body runs."""
+        if not is_url(self._filepath):
+            yield find_table(Path(self._filepath))
+            return
+        filesystem, path = open_filesystem(self._filepath)
+        with TemporaryDirectory() as folder:
+            copy = Path(folder, path.rpartition("/")[2])
+            with reaching(self._filepath):
+                for end in SUFFIXES:
+                    there = path.removesuffix(copy.suffix) + end
+                    if filesystem.isfile(there):
+                        filesystem.get_file(there, str(copy.with_suffix(end)))
+            yield find_table(copy)
 
     def _exists(self) -> bool:
         # Kedro asks before a run whether free inputs exist; None is an answer too.
-        return self._optional or find_table(self._path) is not None
+        try:
+            with self._found() as path:
+                return self._optional or path is not None
+        except UserError:
+            return False  # `load` says why
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._path)}
+        return {"filepath": self._filepath}

@@ -11,10 +11,19 @@ from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Pipeline
 
-from lymphocytosis.errors import brief
+from lymphocytosis.errors import UserError, brief
+from lymphocytosis.hooks.mirror import mirror_of
 from lymphocytosis.hooks.refusals import plainly, refusal
 from lymphocytosis.hooks.timings import TIMINGS
-from lymphocytosis.runs.manifest import File, Manifest, describe, packages, write_manifest
+from lymphocytosis.remote import is_url
+from lymphocytosis.runs.manifest import (
+    File,
+    Manifest,
+    describe,
+    manifest_path,
+    packages,
+    write_manifest,
+)
 from lymphocytosis.version import code_version
 
 logger = logging.getLogger(__name__)
@@ -49,8 +58,8 @@ class ManifestHooks(threading.local):
                     if (file := _described(entry, catalog)) is not None
                 },
             )
-            write_manifest(Path(catalog["params:workspace"].load()), self.manifest)
-        except OSError as error:
+            _write(Path(catalog["params:workspace"].load()), self.manifest)
+        except (OSError, UserError) as error:
             raise refusal(plainly(error, catalog) or str(error)) from error
 
     @hook_impl
@@ -65,8 +74,8 @@ class ManifestHooks(threading.local):
             self._end(
                 pipeline, catalog, exit="failed", message=plainly(error, catalog) or brief(error)
             )
-        except OSError as another:
-            # The disk may be what made the run fail.
+        except (OSError, UserError) as another:
+            # The disk may be what made the run fail, or the network.
             logger.warning("the manifest can't be completed: %s", another)
 
     def _end(self, pipeline: Pipeline, catalog: DataCatalog, **how: str) -> None:
@@ -85,7 +94,13 @@ class ManifestHooks(threading.local):
                 outputs[entry] = file
         changes = {"ended": datetime.now(UTC), "seconds": seconds, "outputs": outputs, **how}
         workspace = Path(catalog["params:workspace"].load())
-        write_manifest(workspace, manifest.model_copy(update=changes))
+        _write(workspace, manifest.model_copy(update=changes))
+
+
+def _write(workspace: Path, manifest: Manifest) -> None:
+    write_manifest(workspace, manifest)
+    if mirror := mirror_of(workspace):
+        mirror.push(manifest_path(workspace, manifest.run))
 
 
 def _described(entry: str, catalog: DataCatalog, made_by: str | None = None) -> File | None:
@@ -97,6 +112,8 @@ def _described(entry: str, catalog: DataCatalog, made_by: str | None = None) -> 
         path = Path(dataset._get_versioned_path(version)) if version else None
     else:
         version, about = None, dataset._describe()
+        if is_url(str(about.get("filepath"))):
+            return None
         path = Path(about.get("filepath") or about.get("path") or "")
         if path.suffix == ".csv":
             from lymphocytosis.cohort.text_table import find_table  # pandas takes a while

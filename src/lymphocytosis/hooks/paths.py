@@ -1,11 +1,12 @@
 """The only place where paths among the parameters are made absolute."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from lymphocytosis.errors import UserError
+from lymphocytosis.hooks.mirror import mirror_of_url
+from lymphocytosis.remote import is_url
 
 PATHS = ("cohort_dir", "workspace", "runs_dir", "bundle", "signing_key", "trusted_key")
 
@@ -42,10 +43,12 @@ def absolute_path(parameter: str, value: Any, project: Path) -> Any:
         project: the project's folder.
 
     Returns:
-        The absolute path as text, or a value of another type unchanged.
+        The absolute path as text, or a value of another type unchanged. Of a workspace's URL, the
+        folder that stands for it; a cohort's URL as it is.
 
     Raises:
-        UserError: the path is a URL or a decimal number, or no dataset could use it.
+        UserError: the path is a URL where none may be, or a decimal number, or no dataset could
+            use it.
     """
     if isinstance(value, float):
         raise UserError(f"{parameter}: {value} is read as a number. For a path, write ./{value}")
@@ -53,9 +56,14 @@ def absolute_path(parameter: str, value: Any, project: Path) -> Any:
         value = str(value)  # YAML reads a folder such as 2021 as a number
     if not isinstance(value, str) or not value:
         return value
-    if re.match(r"[A-Za-z][\w+.-]*://", value):
+    value = value.removeprefix("file://")
+    if is_url(value) and parameter == "cohort_dir":
+        return value.rstrip("/")
+    if is_url(value) and parameter == "workspace":
+        return str(mirror_of_url(value.rstrip("/")).folder)
+    if is_url(value):
         raise UserError(
-            f"{parameter}: {value} is a URL, and only local files can be used. "
+            f"{parameter}: {value} is a URL, and only cohort_dir and workspace may be one. "
             "Copy it to a folder, or mount it as one, and give that folder."
         )
     try:
