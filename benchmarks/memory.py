@@ -94,7 +94,7 @@ def _embed(store: CellImages, cells: pd.DataFrame, file: Path) -> None:
     from lymphocytosis.pipelines.embed.nodes import embed_cells
 
     packed: dict[str, Any] = {"kind": "pooled", "parameters": {}, "state_dict": {}}
-    with mock.patch.object(checkpoint, "unpack", lambda _: (_tiny_model().eval(), IMAGE)):
+    with mock.patch.object(checkpoint, "unpack", lambda _: (tiny_model().eval(), IMAGE)):
         tables = embed_cells(
             store, cells, packed, None, ["original"], COMPUTE, Progress(file.with_name("shards"))
         )
@@ -106,7 +106,7 @@ def _pretrain(store: CellImages, cells: pd.DataFrame) -> None:
     from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
     from lymphocytosis.pretext import task as tasks
 
-    model = _tiny_model()
+    model = tiny_model()
     task = tasks.Task(
         module=model,
         kept=model,
@@ -124,7 +124,8 @@ def _pretrain(store: CellImages, cells: pd.DataFrame) -> None:
         pretrain_encoder(store, cells, patients, None, ENCODER, pretext, COMPUTE, 0, Progress(None))
 
 
-def _tiny_model() -> Any:
+def tiny_model() -> Any:
+    """Build a network whose memory depends on the batch alone."""
     from torch import Tensor, nn
     from torch.nn import functional as F
 

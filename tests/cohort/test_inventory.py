@@ -50,7 +50,7 @@ PATIENTS = patients_of(P1=("train", 0), P2=("test", None))
 
 class TestCountCells:
     def test_counts_what_was_taken_or_converted(self):
-        counted = count_cells(PATIENTS, RECORDS)
+        counted = count_cells(PATIENTS, RECORDS, RECORDS)
         assert dict(zip(counted["patient_id"], counted["cell_count"], strict=True)) == {
             "P1": 2,
             "P2": 1,
@@ -64,14 +64,19 @@ class TestCountCells:
         with pytest.raises(
             UserError, match=r"patient P2: 2 file\(s\) left out, the first: 41x40"
         ) as caught:
-            count_cells(PATIENTS, records)
+            count_cells(PATIENTS, records, records)
         assert "P1" not in str(caught.value)
 
 
 class TestReport:
     def report(self):
         return report_ingest(
-            count_cells(PATIENTS, RECORDS), RECORDS, ["odd"], ["a.csv: text"], {"crop": 40}
+            count_cells(PATIENTS, RECORDS, RECORDS),
+            RECORDS,
+            RECORDS,
+            ["odd"],
+            ["a.csv: text"],
+            {"crop": 40},
         )
 
     def test_is_plain_json(self):
@@ -83,7 +88,7 @@ class TestReport:
             A=("train", 0), B=("train", 0), C=("train", 1), D=("train", None), E=("test", 0),
             F=("test", 1), G=("test", 1), H=("test", None),
         )  # fmt: skip
-        report = report_ingest(labels.assign(cell_count=range(1, 9)), RECORDS, [], [], {})
+        report = report_ingest(labels.assign(cell_count=range(1, 9)), RECORDS, RECORDS, [], [], {})
         assert list(report["patients"].values()) == [2, 1, 1, 1, 2, 1]
         assert report["cells_per_patient"] == {"fewest": 1, "median": 4.5, "most": 8}
 

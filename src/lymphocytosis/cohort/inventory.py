@@ -2,20 +2,23 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lymphocytosis.errors import UserError, one_line
 
 CELL_COLUMNS = ["patient_id", "image_id", "path", "sha256", "row", "status"]
 _REASONS_SHOWN = 8
+_AT_ONCE = 65_536
 
 
-def count_cells(patients: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+def count_cells(patients: pd.DataFrame, cells: pd.DataFrame, unusual: pd.DataFrame) -> pd.DataFrame:
     """Give each patient the number of pictures that were taken.
 
     Args:
         patients: as `read_patients` returns them.
-        records: the image store's records, one row a file.
+        cells: patient_id and row, one row a file.
+        unusual: of the image store's records, those with a reason.
 
     Returns:
         The patients with a column cell_count.
@@ -23,11 +26,11 @@ def count_cells(patients: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: every picture of a patient was left out.
     """
-    taken = records.loc[records["row"].notna(), "patient_id"].value_counts()
+    taken = cells.loc[cells["row"].notna(), "patient_id"].value_counts()
     counts = patients["patient_id"].map(taken).fillna(0).astype("int32")
     empty = patients.loc[counts == 0, "patient_id"]
     if len(empty):
-        reasons = records.loc[records["patient_id"].isin(empty)].groupby("patient_id")["reason"]
+        reasons = unusual.loc[unusual["patient_id"].isin(empty)].groupby("patient_id")["reason"]
         raise UserError(
             "No picture could be taken of:\n"
             + "\n".join(
@@ -42,7 +45,8 @@ def count_cells(patients: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
 
 def report_ingest(
     patients: pd.DataFrame,
-    records: pd.DataFrame,
+    cells: pd.DataFrame,
+    unusual: pd.DataFrame,
     warnings: list[str],
     reading: list[str],
     image: dict[str, Any],
@@ -51,7 +55,8 @@ def report_ingest(
 
     Args:
         patients: with cell_count.
-        records: the image store's records, one row a file.
+        cells: `CELL_COLUMNS`, one row a file.
+        unusual: of the image store's records, those with a reason.
         warnings: what reading the clinical table brought up.
         reading: how the clinical table was read.
         image: the parameters that shaped the pictures.
@@ -59,8 +64,8 @@ def report_ingest(
     Returns:
         A report of plain values, ready for JSON.
     """
-    status = records["status"].value_counts()
-    unusual = records.loc[records["status"] != "taken", ["path", "status", "reason"]]
+    status = cells["status"].value_counts()
+    unusual = unusual.loc[unusual["status"] != "taken", ["path", "status", "reason"]]
     return {
         "read": reading,
         "patients": {
@@ -78,22 +83,22 @@ def report_ingest(
         },
         "pictures": {name: int(status.get(name, 0)) for name in ("taken", "converted", "left_out")},
         "not_taken_as_they_are": unusual.to_dict(orient="records"),
-        "warnings": warnings + _copies(records),
+        "warnings": warnings + _copies(cells),
         "image": image,
     }
 
 
-def reasons_of(records: pd.DataFrame) -> list[str]:
+def reasons_of(unusual: pd.DataFrame) -> list[str]:
     """Say why pictures were left out or converted.
 
     Args:
-        records: the image store's records, one row a file.
+        unusual: of the image store's records, those with a reason.
 
     Returns:
         A line for each of the first 8 reasons: those of pictures left out first, then the most
         frequent. None where every picture was taken as it is.
     """
-    unusual = records[records["status"] != "taken"]
+    unusual = unusual[unusual["status"] != "taken"]
     if unusual.empty:
         return []
     reasons = unusual.groupby(["status", "reason"])["path"].agg(["size", "first"]).reset_index()
@@ -111,9 +116,16 @@ def _count(patients: pd.DataFrame, subset: str, label: int | None) -> int:
     return int(labels.isna().sum() if label is None else labels.eq(label).sum())
 
 
-def _copies(records: pd.DataFrame) -> list[str]:
-    taken = records[records["row"].notna()]
-    copies = taken[taken.duplicated("sha256", keep=False)]
+def _copies(cells: pd.DataFrame) -> list[str]:
+    # By a short hash first: a million pictures have few copies, and only these are compared.
+    digests = [
+        pd.util.hash_array(cells["sha256"].iloc[first : first + _AT_ONCE].to_numpy())
+        for first in range(0, len(cells), _AT_ONCE)
+    ]
+    values, counts = np.unique(np.concatenate(digests), return_counts=True)
+    twice = np.concatenate([np.isin(each, values[counts > 1]) for each in digests])
+    perhaps = cells[twice & cells["row"].notna()]
+    copies = perhaps[perhaps.duplicated("sha256", keep=False)]
     paths = [", ".join(same["path"]) for _, same in copies.groupby("sha256")]
     return one_line(
         [f"The same picture is there more than once: {same}." for same in paths],

@@ -98,6 +98,7 @@ def tell_versions(run: str, pipeline: Pipeline, catalog: DataCatalog, workspace:
         }
         catalog["versions"].save({"run": run, **{k: v for k, v in fixed.items() if v}})
         made = fixed.get("evaluation")
-        if "evaluated_with" in pipeline.inputs() and made:
-            manifest = read_manifest(manifest_path(workspace, made))
-            catalog["evaluated_with"].save(manifest and manifest.parameters)
+        manifest = read_manifest(manifest_path(workspace, made)) if made else None
+        # A run that makes the evaluation itself has none yet.
+        if "evaluated_with" in pipeline.inputs() and manifest:
+            catalog["evaluated_with"].save(manifest.parameters)

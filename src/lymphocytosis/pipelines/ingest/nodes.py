@@ -73,18 +73,23 @@ def tabulate_cells(
         report_ingest,
     )
 
-    records = cell_images.records
-    patients = count_cells(registered_patients, records)
+    # Of a large cohort, two texts a file that are nearly always the same would be much.
+    parts = [
+        (part[CELL_COLUMNS], part[part["reason"] != ""]) for part in cell_images.parts_of_records()
+    ]
+    cells, unusual = (pd.concat(of, ignore_index=True) for of in zip(*parts, strict=True))
+    patients = count_cells(registered_patients, cells, unusual)
     report = report_ingest(
         patients,
-        records,
-        clinical_warnings + store.warn_of_pictures(records),
+        cells,
+        unusual,
+        clinical_warnings + store.warn_of_pictures(unusual),
         clinical_reading,
         cell_images.image.model_dump(mode="json"),
     )
     logger.info("pictures: %s", ", ".join(f"{n} {kind}" for kind, n in report["pictures"].items()))
-    for line in reasons_of(records):
+    for line in reasons_of(unusual):
         logger.info(line)
     for warning in report["warnings"]:
         logger.warning(warning)
-    return patients, records[CELL_COLUMNS], report
+    return patients, cells, report
