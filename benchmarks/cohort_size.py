@@ -114,7 +114,7 @@ def _ingest(folder: Path, pictures: int) -> None:
     store.save(decode_cells(files, patients, IMAGE))
     del files
     _, cells, _ = tabulate_cells(store.load(), patients, [], [])
-    ParquetDataset(filepath=str(folder / "cells.parquet")).save(schemas.cells.validate(cells))
+    ParquetDataset(filepath=str(folder / "cells.parquet")).save(cells)
 
 
 def _embed(folder: Path, pictures: int) -> None:

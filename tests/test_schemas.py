@@ -16,8 +16,15 @@ from lymphocytosis.hooks.project import ProjectHooks
 
 PROJECT = Path(__file__).parents[1]
 CATALOG = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
+
+
+def class_of(entry):
+    validator = entry.get("validator", "")
+    return validator["class"] if isinstance(validator, dict) else validator
+
+
 TABLES = {
-    name.format(size="large", rule="avg"): entry.get("validator", "").rpartition(".")[2]
+    name.format(size="large", rule="avg"): class_of(entry).rpartition(".")[2]
     for name, entry in CATALOG.items()
     if not name.startswith("_") and entry["type"].endswith(("ParquetDataset", "CSVDataset"))
     if name not in ("supplied_splits", "supplied_folds")  # the user's own, judged by their nodes
@@ -724,7 +731,8 @@ def test_a_damaged_file_is_reported(saved, catalog, content):
 
 def test_a_bad_table_is_not_saved(new_catalog):
     catalog = new_catalog()
-    for entry, schema in TABLES.items():
+    # Parts of the cells are checked by their node: see tests/pipelines/test_ingest.py.
+    for entry, schema in TABLES.items() - {("cells", "cells")}:
         twice = GOOD[schema].iloc[[0, 0]].reset_index(drop=True)
         with pytest.raises(DataValidationError) as caught:
             catalog.save(entry, twice)

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from lymphocytosis.cohort.inventory import count_cells, report_ingest
+from lymphocytosis.cohort.inventory import count_cells, report_ingest, take_inventory
 from lymphocytosis.errors import UserError
 
 
@@ -45,12 +45,13 @@ RECORDS = records_of(
     ("P2", "a.png", "11", "taken", ""),
     ("P2", "d.txt", "33", "left_out", "can't be decoded: no picture"),
 )
+INVENTORY = take_inventory(lambda: [RECORDS[:2], RECORDS[2:]])
 PATIENTS = patients_of(P1=("train", 0), P2=("test", None))
 
 
 class TestCountCells:
     def test_counts_what_was_taken_or_converted(self):
-        counted = count_cells(PATIENTS, RECORDS, RECORDS)
+        counted = count_cells(PATIENTS, INVENTORY)
         assert dict(zip(counted["patient_id"], counted["cell_count"], strict=True)) == {
             "P1": 2,
             "P2": 1,
@@ -64,16 +65,15 @@ class TestCountCells:
         with pytest.raises(
             UserError, match=r"patient P2: 2 file\(s\) left out, the first: 41x40"
         ) as caught:
-            count_cells(PATIENTS, records, records)
+            count_cells(PATIENTS, take_inventory(lambda: [records[:2], records[2:]]))
         assert "P1" not in str(caught.value)
 
 
 class TestReport:
     def report(self):
         return report_ingest(
-            count_cells(PATIENTS, RECORDS, RECORDS),
-            RECORDS,
-            RECORDS,
+            count_cells(PATIENTS, INVENTORY),
+            INVENTORY,
             ["odd"],
             ["a.csv: text"],
             {"crop": 40},
@@ -88,7 +88,7 @@ class TestReport:
             A=("train", 0), B=("train", 0), C=("train", 1), D=("train", None), E=("test", 0),
             F=("test", 1), G=("test", 1), H=("test", None),
         )  # fmt: skip
-        report = report_ingest(labels.assign(cell_count=range(1, 9)), RECORDS, RECORDS, [], [], {})
+        report = report_ingest(labels.assign(cell_count=range(1, 9)), INVENTORY, [], [], {})
         assert list(report["patients"].values()) == [2, 1, 1, 1, 2, 1]
         assert report["cells_per_patient"] == {"fewest": 1, "median": 4.5, "most": 8}
 

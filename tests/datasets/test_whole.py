@@ -62,3 +62,13 @@ def test_kedro_viz_shows_a_pages_summary_without_its_pictures(tmp_path):
         '<section id="rest"><img src="data:..."></section></html>'
     )
     assert dataset.preview() == "In short\n\nP1 & P2 are referred."
+
+
+def test_a_table_in_parts_is_the_table(tmp_path):
+    table = pd.DataFrame({"patient_id": ["P1", "P2", "P3"], "row": pd.array([0, None, 1], "Int64")})
+    whole, parts = (ParquetDataset(filepath=str(tmp_path / name)) for name in ("a", "b"))
+    whole.save(table)
+    parts.save(table.iloc[start : start + 2] for start in (0, 2))
+    pd.testing.assert_frame_equal(parts.load(), whole.load())
+    parts.save(iter([table]))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from kedro.framework.cli.cli import KedroCLI
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from pandera.errors import SchemaErrors
 from PIL import Image
 
 from lymphocytosis import schemas
@@ -27,6 +28,7 @@ from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.store import check_same_ingest
 from lymphocytosis.parameters import ClinicalParameters
 from lymphocytosis.pipelines.ingest import create_pipeline
+from lymphocytosis.pipelines.ingest.nodes import tabulate_cells
 
 REPOSITORY = Path(__file__).parents[2]
 BASE = yaml.safe_load((REPOSITORY / "conf/base/parameters.yml").read_text())
@@ -140,6 +142,16 @@ class TestRun:
         for one, store in ((cells, load(other)[1]), (swapped, images), (cells[1:], images)):
             with pytest.raises(UserError, match="'cells' and 'cell_images' come from two ingests"):
                 check_same_ingest(one, store)
+
+    def test_a_part_of_the_cells_that_is_not_valid_is_not_saved(self, taken):
+        store = ImageStoreDataset(filepath=str(output(taken, "cell_images"))).load()
+        patients = pd.read_parquet(output(taken, "patients.parquet")).drop(columns="cell_count")
+        good = list(store.parts_of_records())
+        store.parts_of_records = lambda: [*good, good[0].assign(status="lost")]
+        _, cells, _ = tabulate_cells(store, patients, [], [])
+        assert len(next(cells)) == 6
+        with pytest.raises(SchemaErrors, match="lost"):
+            next(cells)
 
     def test_report(self, taken):
         report = json.loads(output(taken, "ingest_report.json").read_text())
@@ -433,6 +445,7 @@ class TestOrderOfWork:
                 "params:clinical": MemoryDataset(ClinicalParameters(**BASE["clinical"])),
                 "params:image": MemoryDataset(image_parameters()),
                 "cell_images": ImageStoreDataset(filepath=str(tmp_path / "store")),
+                "cells": MemoryDataset(copy_mode="assign"),
             }
         )
         with pytest.raises(Exception, match=r"line 2 \(patient P1\): LABEL is '9'"):

@@ -1,5 +1,7 @@
 """What was taken of a cohort, what was refused and why."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,16 +11,61 @@ from lymphocytosis.errors import UserError, one_line
 
 CELL_COLUMNS = ["patient_id", "image_id", "path", "sha256", "row", "status"]
 _REASONS_SHOWN = 8
-_AT_ONCE = 65_536
 
 
-def count_cells(patients: pd.DataFrame, cells: pd.DataFrame, unusual: pd.DataFrame) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Inventory:
+    """What became of a cohort's files, as far as a report tells.
+
+    Attributes:
+        taken: the number of pictures by patient_id; of those with none, nothing.
+        status: the number of files by status.
+        unusual: of the image store's records, those with a reason.
+        copies: path and sha256 of the pictures that are there more than once.
+    """
+
+    taken: pd.Series
+    status: pd.Series
+    unusual: pd.DataFrame
+    copies: pd.DataFrame
+
+
+def take_inventory(records: Callable[[], Iterable[pd.DataFrame]]) -> Inventory:
+    """Count files, and find the odd ones among them.
+
+    Args:
+        records: gives the image store's records, one row a file, part by part; called twice.
+
+    Returns:
+        The inventory. Of a usual file, memory holds eight bytes.
+    """
+    taken, status, unusual, digests = [], [], [], []
+    for part in records():
+        taken.append(part.loc[part["row"].notna(), "patient_id"].value_counts())
+        status.append(part["status"].value_counts())
+        unusual.append(part[part["reason"] != ""])
+        digests.append(pd.util.hash_array(part["sha256"].to_numpy()))
+    # By a short hash first: a million pictures have few copies, and only these are compared.
+    values, counts = np.unique(np.concatenate(digests), return_counts=True)
+    perhaps = [
+        part.loc[np.isin(digest, values[counts > 1]) & part["row"].notna(), ["path", "sha256"]]
+        for part, digest in zip(records(), digests, strict=True)
+    ]
+    copies = pd.concat(perhaps)
+    return Inventory(
+        pd.concat(taken).groupby(level=0).sum(),
+        pd.concat(status).groupby(level=0).sum(),
+        pd.concat(unusual),
+        copies[copies.duplicated("sha256", keep=False)],
+    )
+
+
+def count_cells(patients: pd.DataFrame, inventory: Inventory) -> pd.DataFrame:
     """Give each patient the number of pictures that were taken.
 
     Args:
         patients: as `read_patients` returns them.
-        cells: patient_id and row, one row a file.
-        unusual: of the image store's records, those with a reason.
+        inventory: of the cohort's files.
 
     Returns:
         The patients with a column cell_count.
@@ -26,11 +73,11 @@ def count_cells(patients: pd.DataFrame, cells: pd.DataFrame, unusual: pd.DataFra
     Raises:
         UserError: every picture of a patient was left out.
     """
-    taken = cells.loc[cells["row"].notna(), "patient_id"].value_counts()
-    counts = patients["patient_id"].map(taken).fillna(0).astype("int32")
+    counts = patients["patient_id"].map(inventory.taken).fillna(0).astype("int32")
     empty = patients.loc[counts == 0, "patient_id"]
     if len(empty):
-        reasons = unusual.loc[unusual["patient_id"].isin(empty)].groupby("patient_id")["reason"]
+        unusual = inventory.unusual
+        reasons = unusual[unusual["patient_id"].isin(empty)].groupby("patient_id")["reason"]
         raise UserError(
             "No picture could be taken of:\n"
             + "\n".join(
@@ -45,8 +92,7 @@ def count_cells(patients: pd.DataFrame, cells: pd.DataFrame, unusual: pd.DataFra
 
 def report_ingest(
     patients: pd.DataFrame,
-    cells: pd.DataFrame,
-    unusual: pd.DataFrame,
+    inventory: Inventory,
     warnings: list[str],
     reading: list[str],
     image: dict[str, Any],
@@ -55,8 +101,7 @@ def report_ingest(
 
     Args:
         patients: with cell_count.
-        cells: `CELL_COLUMNS`, one row a file.
-        unusual: of the image store's records, those with a reason.
+        inventory: of the cohort's files.
         warnings: what reading the clinical table brought up.
         reading: how the clinical table was read.
         image: the parameters that shaped the pictures.
@@ -64,7 +109,7 @@ def report_ingest(
     Returns:
         A report of plain values, ready for JSON.
     """
-    status = cells["status"].value_counts()
+    unusual = inventory.unusual
     unusual = unusual.loc[unusual["status"] != "taken", ["path", "status", "reason"]]
     return {
         "read": reading,
@@ -81,9 +126,11 @@ def report_ingest(
             "median": float(patients["cell_count"].median()),
             "most": int(patients["cell_count"].max()),
         },
-        "pictures": {name: int(status.get(name, 0)) for name in ("taken", "converted", "left_out")},
+        "pictures": {
+            name: int(inventory.status.get(name, 0)) for name in ("taken", "converted", "left_out")
+        },
         "not_taken_as_they_are": unusual.to_dict(orient="records"),
-        "warnings": warnings + _copies(cells),
+        "warnings": warnings + _told(inventory.copies),
         "image": image,
     }
 
@@ -116,16 +163,7 @@ def _count(patients: pd.DataFrame, subset: str, label: int | None) -> int:
     return int(labels.isna().sum() if label is None else labels.eq(label).sum())
 
 
-def _copies(cells: pd.DataFrame) -> list[str]:
-    # By a short hash first: a million pictures have few copies, and only these are compared.
-    digests = [
-        pd.util.hash_array(cells["sha256"].iloc[first : first + _AT_ONCE].to_numpy())
-        for first in range(0, len(cells), _AT_ONCE)
-    ]
-    values, counts = np.unique(np.concatenate(digests), return_counts=True)
-    twice = np.concatenate([np.isin(each, values[counts > 1]) for each in digests])
-    perhaps = cells[twice & cells["row"].notna()]
-    copies = perhaps[perhaps.duplicated("sha256", keep=False)]
+def _told(copies: pd.DataFrame) -> list[str]:
     paths = [", ".join(same["path"]) for _, same in copies.groupby("sha256")]
     return one_line(
         [f"The same picture is there more than once: {same}." for same in paths],

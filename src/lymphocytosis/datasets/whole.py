@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 
@@ -33,10 +35,21 @@ class ParquetDataset(ListedVersions, pandas.ParquetDataset):  # type: ignore[mis
             table = pandas.ParquetDataset(filepath=str(path), load_args=self._load_args).load()
         return table.reset_index(drop=True)
 
-    def save(self, data: Any) -> None:
-        """Write under a temporary name, then give the real one."""
+    def save(self, data: pd.DataFrame | Iterator[pd.DataFrame]) -> None:
+        """Write under a temporary name, then give the real one.
+
+        Args:
+            data: the table, or its parts in their order, at least one.
+        """
         with appearing_whole(Path(self._get_save_path())) as path:
-            pandas.ParquetDataset(filepath=str(path), save_args=self._save_args).save(data)
+            if isinstance(data, pd.DataFrame):
+                pandas.ParquetDataset(filepath=str(path), save_args=self._save_args).save(data)
+                return
+            first = pa.Table.from_pandas(next(data))
+            with pq.ParquetWriter(path, first.schema, **self._save_args) as writer:
+                writer.write_table(first)
+                for part in data:
+                    writer.write_table(pa.Table.from_pandas(part))
 
 
 class CSVDataset(ListedVersions, pandas.CSVDataset):  # type: ignore[misc]

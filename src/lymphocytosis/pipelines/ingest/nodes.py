@@ -6,6 +6,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from lymphocytosis.cohort.pictures import PictureFile, PictureFiles
@@ -54,7 +55,7 @@ def tabulate_cells(
     registered_patients: pd.DataFrame,
     clinical_warnings: list[str],
     clinical_reading: list[str],
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, Iterator[pd.DataFrame], dict[str, Any]]:
     """Say which cells each patient has, and what was left out.
 
     Args:
@@ -64,32 +65,27 @@ def tabulate_cells(
         clinical_reading: how the clinical table was read.
 
     Returns:
-        patients, cells and the ingest report.
+        patients; cells, part by part while they are saved; and the ingest report.
     """
-    from lymphocytosis.cohort.inventory import (
-        CELL_COLUMNS,
-        count_cells,
-        reasons_of,
-        report_ingest,
-    )
+    from lymphocytosis import schemas
+    from lymphocytosis.cohort import inventory
 
-    # Of a large cohort, two texts a file that are nearly always the same would be much.
-    parts = [
-        (part[CELL_COLUMNS], part[part["reason"] != ""]) for part in cell_images.parts_of_records()
-    ]
-    cells, unusual = (pd.concat(of, ignore_index=True) for of in zip(*parts, strict=True))
-    patients = count_cells(registered_patients, cells, unusual)
-    report = report_ingest(
+    found = inventory.take_inventory(cell_images.parts_of_records)
+    patients = inventory.count_cells(registered_patients, found)
+    report = inventory.report_ingest(
         patients,
-        cells,
-        unusual,
-        clinical_warnings + store.warn_of_pictures(unusual),
+        found,
+        clinical_warnings + store.warn_of_pictures(found.unusual),
         clinical_reading,
         cell_images.image.model_dump(mode="json"),
     )
     logger.info("pictures: %s", ", ".join(f"{n} {kind}" for kind, n in report["pictures"].items()))
-    for line in reasons_of(unusual):
+    for line in inventory.reasons_of(found.unusual):
         logger.info(line)
     for warning in report["warnings"]:
         logger.warning(warning)
+    cells = (
+        schemas.cells.validate(part[inventory.CELL_COLUMNS], lazy=True)
+        for part in cell_images.parts_of_records()
+    )
     return patients, cells, report
