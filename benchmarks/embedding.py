@@ -25,7 +25,6 @@ from lymphocytosis.encoders.pictures import to_unit
 from lymphocytosis.imaging.store import map_pixels
 from lymphocytosis.imaging.views import view_of
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters
-from lymphocytosis.pipelines.embed.nodes import table_of
 from lymphocytosis.progress import Progress
 
 ENCODER = plain_encoder("tf_efficientnet_lite0", 1024)
@@ -81,11 +80,8 @@ def embed_rows(
 
         def end_to_end() -> None:
             shards = Progress(Path(folder) / "shards")
-            embedded = embed.embed_in_shards(
-                embedder, images, rows, VIEWS, view_of, compute, shards, 1024
-            )
-            tables = (
-                table_of(ids.loc[batch], VIEWS, large, small) for batch, large, small in embedded
+            tables = embed.embed_in_shards(
+                embedder, images, ids, VIEWS, view_of, compute, shards, 1024
             )
             path = Path(folder) / "embeddings.parquet"
             EmbeddingsDataset(

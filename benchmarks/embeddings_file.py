@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.side_by_side import Row, divide, time_in_turn
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
-from lymphocytosis.pipelines.embed.nodes import ROWS_PER_GROUP, table_of
+from lymphocytosis.encoders.embed import table_of
+from lymphocytosis.pipelines.embed.nodes import ROWS_PER_GROUP
 
 TURNS = 5
 # A third of the challenge's 152 patients and 16,711 cells; EfficientNet-B7's two embeddings.

@@ -111,6 +111,10 @@ class KilledAfter(Progress):
         super().save_table(name, table)
         self._count()
 
+    def save_arrow(self, name, table):
+        super().save_arrow(name, table)
+        self._count()
+
     def _count(self):
         self.parts -= 1
         if self.parts == 0:

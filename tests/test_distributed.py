@@ -99,11 +99,11 @@ class TestEmbedding:
     def test_the_table_is_that_of_one_process(self, embed, alone, tmp_path, processes):
         progress = Progress(tmp_path / "embeddings")
         assert embed(processes, progress) == alone
-        assert len(list(progress.folder.glob("shard-*.pt"))) == len(alone) == 15
+        assert len(list(progress.folder.glob("shard-*.parquet"))) == len(alone) == 15
 
     def test_after_a_kill_only_unfinished_shards_are_done_again(self, embed, alone, tmp_path):
         progress = Progress(tmp_path / "embeddings")
-        with a_process_killed_after(progress.folder, "shard-*.pt") as finished:
+        with a_process_killed_after(progress.folder, "shard-*.parquet") as finished:
             found = embed(3, progress)
         assert found == alone
         assert 0 < len(finished) < len(alone)

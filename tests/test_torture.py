@@ -14,7 +14,7 @@ def test_killed_runs_end_with_the_same_files_as_an_undisturbed_one():
     done = subprocess.run(
         [
             sys.executable, TORTURE, "--test-patients=6",
-            "--at=pretraining: epoch 3", r"--at=embeddings/shard-0\.pt",
+            "--at=pretraining: epoch 3", r"--at=embeddings/shard-0\.parquet",
             r"--at=large_classifiers/split-\d\.pt",
             "--run=--pipelines=simulate,ingest,ssl_pretrain,embed,classify "
             "--to-outputs=large_classifiers,small_classifiers",

@@ -180,7 +180,7 @@ def finished_parts(folder: Path) -> Parts:
     """The shards, models and folds that are kept, with what changes if one is written again."""
     # Of a model's two files the one that is written last.
     names = (
-        "embeddings/shard-*.pt",
+        "embeddings/shard-*.parquet",
         "*_classifiers/split-*.pt",
         "classifier_predictions/*.parquet",
     )

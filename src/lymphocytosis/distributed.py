@@ -250,6 +250,8 @@ def _pretrain(job: dict[str, Any], progress: Progress, rank: int, count: int) ->
 
 def _embed(job: dict[str, Any], progress: Progress, rank: int, count: int) -> None:
     """Embed this process's shards."""
+    import pandas as pd
+
     from lymphocytosis.encoders.checkpoint import unpack
     from lymphocytosis.encoders.embed import embed_in_shards
     from lymphocytosis.imaging.store import map_pixels
@@ -260,7 +262,7 @@ def _embed(job: dict[str, Any], progress: Progress, rank: int, count: int) -> No
     for _ in embed_in_shards(
         model,
         map_pixels(Path(job["pixels"])),
-        job["rows"].numpy(),
+        pd.DataFrame(job["cells"]).set_index("row"),
         job["views"],
         view_of,
         compute,

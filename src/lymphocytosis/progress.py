@@ -17,6 +17,7 @@ from lymphocytosis.whole_files import appearing_whole, temporary_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -131,13 +132,38 @@ class Progress:
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return what `save_table` saved; None if it is missing or damaged."""
-        if self.folder is None or not (self.folder / f"{name}.parquet").exists():
+        table = self.arrow(name)
+        return None if table is None else table.to_pandas()
+
+    def save_arrow(self, name: str, table: pa.Table) -> None:
+        """Save a table of numbers, as fast as Parquet writes.
+
+        Args:
+            name: of the part.
+            table: any columns that Parquet holds.
+        """
+        if self.folder is not None:
+            import pyarrow.parquet as pq
+
+            with appearing_whole(self.folder / f"{name}.parquet") as path:
+                # As the embeddings' file is written.
+                pq.write_table(
+                    table, path, compression="none", use_dictionary=False, write_page_checksum=True
+                )
+
+    def has_table(self, name: str) -> bool:
+        """Whether `save_table` or `save_arrow` saved a part; it may be damaged."""
+        return self.folder is not None and (self.folder / f"{name}.parquet").exists()
+
+    def arrow(self, name: str) -> pa.Table | None:
+        """Return what `save_table` or `save_arrow` saved; None if it is missing or damaged."""
+        if self.folder is None or not self.has_table(name):
             return None
-        import pandas as pd
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
         try:
-            return pd.read_parquet(self.folder / f"{name}.parquet", page_checksum_verification=True)
+            return pq.read_table(self.folder / f"{name}.parquet", page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             logger.warning(
                 "%s can't be read (%s); this part is computed again.",

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
-from lymphocytosis.pipelines.embed.nodes import table_of
+from lymphocytosis.encoders.embed import table_of
 
 LARGE, SMALL = 6, 3
 

@@ -1,6 +1,8 @@
 import copy
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -65,16 +67,19 @@ def test_after_a_kill_all_shards_are_the_same_to_the_bit(after_a_kill, shards_do
     images = np.random.default_rng(0).integers(0, 256, (22, 64, 64, 3), dtype=np.uint8)
     model = build_autoencoder(ENCODER, 64, 0).eval()
     rows = np.arange(22)[::-1].copy()
+    cells = pd.DataFrame({"patient_id": "P", "image_id": [f"I{row}" for row in rows]}, index=rows)
 
     def work(progress):
         # 20 embeddings are 7 pictures in three views, and so two batches of four.
-        shards = embed_in_shards(model, images, rows, VIEWS, view_of, COMPUTE, progress, 20)
-        return [np.concatenate(part) for part in zip(*shards, strict=True)]
+        return list(embed_in_shards(model, images, cells, VIEWS, view_of, COMPUTE, progress, 20))
 
     plain = embed_pictures(model, images, rows, VIEWS, view_of, COMPUTE)
-    expected = [np.concatenate(part) for part in zip(*plain, strict=True)]
-    found = after_a_kill(work, shards_done)
-    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    _, *expected = (np.concatenate(part) for part in zip(*plain, strict=True))
+    found = pa.concat_tables(after_a_kill(work, shards_done))
+    assert found["image_id"].to_pylist() == [f"I{row}" for row in rows for _ in VIEWS]
+    for name, values in zip(("large", "small"), expected, strict=True):
+        flat = found[name].combine_chunks().flatten().to_numpy()
+        assert np.array_equal(flat.reshape(values.shape), values)
 
 
 @pytest.mark.gpu

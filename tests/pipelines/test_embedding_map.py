@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 from threadpoolctl import threadpool_limits
 
+from lymphocytosis.encoders.embed import table_of
 from lymphocytosis.pipelines.embed import figures
-from lymphocytosis.pipelines.embed.nodes import table_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from lymphocytosis.decision.referral import Referral
 from lymphocytosis.decision.rules import RULES, summarise
 from lymphocytosis.decision.unlike import fit_reference
 from lymphocytosis.encoders.checkpoint import fingerprint, pack
-from lymphocytosis.encoders.embed import ReadyEncoder
+from lymphocytosis.encoders.embed import ReadyEncoder, table_of
 from lymphocytosis.encoders.pooled import PooledEncoder, build_pooled_encoder
 from lymphocytosis.errors import UserError
 from lymphocytosis.imaging.measures import measure_pictures
@@ -22,7 +22,6 @@ from lymphocytosis.mil.bags import gather_bags
 from lymphocytosis.mil.prediction import load_suite, predict_patients
 from lymphocytosis.mil.suite import train_suite
 from lymphocytosis.parameters import ComputeParameters, EncoderParameters, EnsembleParameters
-from lymphocytosis.pipelines.embed.nodes import table_of
 from lymphocytosis.pipelines.sizes import select_embedding
 from lymphocytosis.progress import Progress
 from lymphocytosis.system.bundle import Bundle

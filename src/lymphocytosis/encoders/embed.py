@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ ViewOf = Callable[[npt.NDArray[Any], Any], npt.NDArray[Any]]
 def embed_in_shards(
     embedder: Embedder,
     images: Images,
-    rows: npt.NDArray[np.int64],
+    cells: pd.DataFrame,
     views: Sequence[str],
     view_of: ViewOf,
     compute: ComputeParameters,
@@ -35,17 +37,17 @@ def embed_in_shards(
     least: int,
     share: tuple[int, int] = (0, 1),
     graph: bytes | None = None,
-) -> Iterator[tuple[npt.NDArray[np.int64], Vectors, Vectors]]:
+) -> Iterator[pa.Table]:
     """Embed pictures shard by shard; after a killed run, only the unfinished ones.
 
     Args:
         embedder: as in `embed_pictures`, like the next five.
         images: (n, S, S, 3) uint8, the image store.
-        rows: (m,) rows of `images` to embed.
+        cells: patient_id and image_id of m pictures; its index tells their rows of `images`.
         views: the views, in the order of the results.
         view_of: turns pictures (b, S, S, 3) uint8 into a view.
         compute: the block `compute` of the parameters.
-        progress: where each shard is saved.
+        progress: where each shard is saved, as Parquet.
         least: embeddings per shard, rounded up to whole batches, so that an interrupted run has the
             same batches and gives the same bits.
         share: the number of this process, from 0, and how many there are; each does every so many
@@ -53,13 +55,14 @@ def embed_in_shards(
         graph: the embedder as an ONNX model; by default it is exported where needed.
 
     Yields:
-        The rows of a shard (b,); f_large (b, v, D) and f_small (b, v, d), float32.
+        The table of a shard, as `table_of` makes it.
     """
+    rows = cells.index.to_numpy(dtype=np.int64)
     batches = -(-least // (len(views) * compute.embed_batch_size))
     step = batches * compute.embed_batch_size
     shards = np.split(rows, range(step, len(rows), step))
     own = range(len(shards))[share[0] :: share[1]]
-    missing = {n: shards[n] for n in own if not progress.has_values(f"shard-{n}")}
+    missing = {n: shards[n] for n in own if not progress.has_table(f"shard-{n}")}
     if len(missing) < len(own):
         done = len(own) - len(missing)
         logger.info("embedding goes on after shard %d of %d", done, len(own))
@@ -67,9 +70,9 @@ def embed_in_shards(
     with working("embedding", sum(len(shards[n]) for n in own), "pictures") as work:
         for number in own:
             shard = shards[number]
-            kept = None if number in missing else progress.values(f"shard-{number}")
-            if kept:
-                yield shard, kept["large"].numpy(), kept["small"].numpy()
+            kept = None if number in missing else progress.arrow(f"shard-{number}")
+            if kept is not None:
+                yield kept
                 work.resume(len(shard))
                 continue
             if ready is None:
@@ -83,9 +86,40 @@ def embed_in_shards(
                 parts.append(part)
                 work.advance(len(part[0]))
             _, large, small = map(np.concatenate, zip(*parts, strict=True))
-            values = {"large": torch.from_numpy(large), "small": torch.from_numpy(small)}
-            progress.save_values(f"shard-{number}", values)
-            yield shard, large, small
+            table = table_of(cells.loc[shard], views, large, small)
+            progress.save_arrow(f"shard-{number}", table)
+            yield table
+
+
+def table_of(
+    ids: pd.DataFrame,
+    views: Sequence[str],
+    large: Vectors,
+    small: Vectors,
+) -> pa.Table:
+    """Put embeddings into a table, a cell's views side by side.
+
+    Args:
+        ids: patient_id and image_id of b cells.
+        views: v names.
+        large: (b, v, D).
+        small: (b, v, d).
+
+    Returns:
+        b x v rows.
+    """
+    columns = {name: np.repeat(ids[name].to_numpy(), len(views)) for name in ids.columns}
+    columns["view"] = np.tile(views, len(ids))
+    texts = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    # No value is missing, and saying so halves the time that Parquet takes to read them.
+    value = pa.field("element", pa.float32(), nullable=False)
+    vectors = {
+        name: pa.FixedSizeListArray.from_arrays(
+            values.ravel(), type=pa.list_(value, values.shape[2])
+        )
+        for name, values in (("large", large), ("small", small))
+    }
+    return pa.table(texts | vectors)
 
 
 def embed_pictures(

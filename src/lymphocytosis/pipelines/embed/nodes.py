@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lymphocytosis.parameters import ComputeParameters
-from lymphocytosis.pipelines.late import Figure, np, npt, pa, pd, store
+from lymphocytosis.pipelines.late import Figure, np, pa, pd, store
 from lymphocytosis.progress import Progress
 
 # Few enough rows that one patient is read without the others, enough that a scan stays fast.
@@ -71,7 +71,6 @@ def embed_cells(
     model, image = unpack(autoencoder)
     check_same_pictures(image, cell_images.image)
     taken = cells[cells["row"].notna()].set_index("row")[["patient_id", "image_id"]].sort_index()
-    rows = taken.index.to_numpy(dtype=np.int64)
     made_by = {"autoencoder": fingerprint(autoencoder)}
     progress.begin(
         {
@@ -91,51 +90,17 @@ def embed_cells(
             "autoencoder": autoencoder,
             "graph": graph,
             "pixels": str(cell_images.folder),
-            "rows": rows,
+            "cells": taken.reset_index().to_dict("list"),
             "views": views,
             "compute": compute.model_dump(),
             "least": ROWS_PER_GROUP,
         }
         share("embeddings", progress, job, compute)
     embedded = embed_in_shards(
-        model, cell_images, rows, views, view_of, compute, progress, ROWS_PER_GROUP,
+        model, cell_images, taken, views, view_of, compute, progress, ROWS_PER_GROUP,
         graph=graph.tobytes(),
     )  # fmt: skip
-    return (
-        table_of(taken.loc[shard], views, large, small).replace_schema_metadata(made_by)
-        for shard, large, small in embedded
-    )
-
-
-def table_of(
-    ids: pd.DataFrame,
-    views: list[str],
-    large: npt.NDArray[np.float32],
-    small: npt.NDArray[np.float32],
-) -> pa.Table:
-    """Put embeddings into a table, a cell's views side by side.
-
-    Args:
-        ids: patient_id and image_id of b cells.
-        views: v names.
-        large: (b, v, D).
-        small: (b, v, d).
-
-    Returns:
-        b x v rows.
-    """
-    columns = {name: np.repeat(ids[name].to_numpy(), len(views)) for name in ids.columns}
-    columns["view"] = np.tile(views, len(ids))
-    texts = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-    # No value is missing, and saying so halves the time that Parquet takes to read them.
-    value = pa.field("element", pa.float32(), nullable=False)
-    vectors = {
-        name: pa.FixedSizeListArray.from_arrays(
-            values.ravel(), type=pa.list_(value, values.shape[2])
-        )
-        for name, values in (("large", large), ("small", small))
-    }
-    return pa.table(texts | vectors)
+    return (table.replace_schema_metadata(made_by) for table in embedded)
 
 
 def plot_embedding_map(
