@@ -46,9 +46,11 @@ def take_inventory(records: Callable[[], Iterable[pd.DataFrame]]) -> Inventory:
         unusual.append(part[part["reason"] != ""])
         digests.append(pd.util.hash_array(part["sha256"].to_numpy()))
     # By a short hash first: a million pictures have few copies, and only these are compared.
-    values, counts = np.unique(np.concatenate(digests), return_counts=True)
+    values = np.concatenate(digests)
+    values.sort()
+    twice = values[1:][values[1:] == values[:-1]]
     perhaps = [
-        part.loc[np.isin(digest, values[counts > 1]) & part["row"].notna(), ["path", "sha256"]]
+        part.loc[np.isin(digest, twice) & part["row"].notna(), ["path", "sha256"]]
         for part, digest in zip(records(), digests, strict=True)
     ]
     copies = pd.concat(perhaps)

@@ -86,7 +86,8 @@ def embed_in_shards(
                 parts.append(part)
                 work.advance(len(part[0]))
             _, large, small = map(np.concatenate, zip(*parts, strict=True))
-            table = table_of(cells.loc[shard], views, large, small)
+            # Not by the index, which would need memory for every picture to find them.
+            table = table_of(cells.iloc[number * step :][: len(shard)], views, large, small)
             progress.save_arrow(f"shard-{number}", table)
             yield table
 
