@@ -527,7 +527,7 @@ class Parameters(_Block):
 
     cohort_dir: str = Field(min_length=1, description="The folder of the cohort.")
     workspace: str = Field(min_length=1, description="The folder that a run writes into.")
-    runs_dir: str = Field(min_length=1, description="For choose: the workspaces' folder.")
+    runs_dir: str = Field(min_length=1, description="For choose, collect: the workspaces' folder.")
     bundle: str | None = Field(
         min_length=1, description="The folder of a bundle; null: 06_models/bundle in the workspace."
     )

@@ -306,6 +306,11 @@ evaluation = _table(
     unique=["method", "rule", "metric"],
 )
 
+all_evaluations = _table(
+    {"run": _id, "version": _id, **evaluation.columns},
+    unique=["run", "method", "rule", "metric"],
+)
+
 _count = pa.Column(int, [_integer, pa.Check.ge(0)])
 subgroups = _table(
     {

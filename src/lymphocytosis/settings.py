@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
+import yaml  # type: ignore[import-untyped]
 from kedro.framework.cli.utils import KedroCliError
 
 from lymphocytosis.hooks.manifest import ManifestHooks
@@ -25,6 +26,10 @@ except UnicodeEncodeError:
 # Kedro's own shows the exception in progress, and with Click 8.5 there is none: what is wrong with,
 # say, --load-versions=cells would not be told.
 KedroCliError.show = click.ClickException.show  # type: ignore[method-assign]
+
+# PyYAML's reader in C, where there is one: OmegaConf makes its own from this class, and in Python,
+# reading the catalog takes a tenth of a second.
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # kedro-mlflow brings the configuration, and hooks/tracking.py logs: see there.
 TRACKED = find_spec("kedro_mlflow") is not None

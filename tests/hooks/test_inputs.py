@@ -98,7 +98,7 @@ def run(in_memory):
             told = refused.message
             assert "\n" not in told
             if "holds no evaluation" in told:
-                there.add("evaluated_runs")
+                there.update(("evaluated_runs", "evaluations"))
                 return go(there, names, chosen, most)
             if "There is no bundle" in told:
                 there.add("bundle")

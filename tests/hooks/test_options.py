@@ -24,7 +24,7 @@ def project():
         ({"pipeline_name": "clasify"}, r"--pipelines=clasify: .*no such pipeline.* classify\.$"),
         (
             {"pipeline_names": ["zzz"]},
-            r"available: .*choose, classify, demo, embed",
+            r"available: .*choose, classify, collect, demo, embed",
         ),
         (
             {"node_names": ["embed_cells"]},

@@ -11,6 +11,8 @@ Subset = Literal["train", "test"]
 
 # The challenge's folders, and the subset each holds.
 SUBSET_FOLDERS: dict[str, Subset] = {"trainset": "train", "testset": "test"}
+# Of pictures, in lower case.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """The image store on disk: pixels in shards, pixels-00000.npy and so on; records; parameters."""
 
+from __future__ import annotations
+
 import base64
 import io
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -13,14 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro_datasets._typing import ImagePreview
 from numpy.lib import format as npy
-from PIL import Image
 
 from lymphocytosis.datasets.versioned_path import VersionedPathDataset
 from lymphocytosis.errors import UserError, listed
-from lymphocytosis.imaging.decode import Pixels
-from lymphocytosis.imaging.store import RECORDS, CellImages, PictureStream, map_pixels
 from lymphocytosis.parameters import ImageParameters
 from lymphocytosis.whole_files import appearing_whole
+
+if TYPE_CHECKING:  # Pillow, which no run should wait for before its first node
+    from lymphocytosis.imaging.decode import Pixels
+    from lymphocytosis.imaging.store import CellImages, PictureStream
 
 # A shard's pixels: few enough files for a million pictures, and no file too large to move.
 SHARD_BYTES = 1024**3
@@ -35,7 +38,7 @@ _SCHEMA = pa.Schema.from_pandas(
 _PREVIEW = (6, 3)
 
 
-class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
+class ImageStoreDataset(VersionedPathDataset["PictureStream", "CellImages"]):
     """Writes decoded pictures one by one; maps them into memory on load."""
 
     def load(self) -> CellImages:
@@ -47,6 +50,8 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
         Raises:
             UserError: the store is damaged.
         """
+        from lymphocytosis.imaging.store import map_pixels
+
         folder = Path(self._get_load_path())
         try:
             images = map_pixels(folder)
@@ -67,6 +72,8 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
         Args:
             data: the cohort's pictures.
         """
+        from lymphocytosis.imaging.store import RECORDS
+
         with appearing_whole(Path(self._get_save_path())) as folder:
             folder.mkdir()
             with pq.ParquetWriter(folder / RECORDS, _SCHEMA, write_page_checksum=True) as records:
@@ -75,6 +82,8 @@ class ImageStoreDataset(VersionedPathDataset[PictureStream, CellImages]):
 
     def preview(self) -> ImagePreview:
         """Return some pictures, spread over the patients, for kedro-viz."""
+        from PIL import Image
+
         images = self.load()
         across, down = _PREVIEW
         rows = np.linspace(0, len(images) - 1, across * down, dtype=np.int64)

@@ -16,9 +16,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from lymphocytosis.cohort.names import normal
-from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, PatientFolder, PictureFiles
+from lymphocytosis.cohort.pictures import SUBSET_FOLDERS, SUFFIXES, PatientFolder, PictureFiles
 from lymphocytosis.errors import UserError, brief, some
-from lymphocytosis.imaging.decode import SUFFIXES
 from lymphocytosis.remote import is_url, open_filesystem, reaching
 from lymphocytosis.whole_files import naming
 

@@ -72,7 +72,7 @@ def check_inputs(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
         for entry in made.all_outputs()
     }
     for entry in lacking:
-        if entry == "evaluated_runs":
+        if entry in ("evaluated_runs", "evaluations"):
             raise refusal(
                 f"{catalog.load('params:runs_dir')} holds no evaluation. Run evaluate in several "
                 "workspaces below one folder, and name the folder by --params=runs_dir=..."

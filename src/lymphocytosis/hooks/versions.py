@@ -45,10 +45,11 @@ def fix_versions(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCa
             dataset._version = Version(run, run)
         elif versions and name in pipeline.inputs():
             dataset._version = Version(versions[0], run)
-    if "evaluated_runs" in pipeline.inputs():
-        places = [Path(place) for place in catalog["evaluated_runs"].load()]
-        for entry in sorted({place.parent for place in places}):
-            names = [place.name for place in places if place.parent == entry]
+    for others in sorted({"evaluated_runs", "evaluations"} & pipeline.inputs()):
+        by_entry: dict[Path, list[str]] = {}
+        for place in map(Path, catalog[others].load()):
+            by_entry.setdefault(place.parent, []).append(place.name)
+        for entry, names in sorted(by_entry.items()):
             faults += doubtful_versions(catalog.load("params:runs_dir") / entry, names, run)
     if faults:
         raise no_newest(faults)

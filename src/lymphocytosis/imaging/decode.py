@@ -14,11 +14,11 @@ import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from lymphocytosis.cohort.pictures import SUFFIXES
 from lymphocytosis.errors import UserError
 from lymphocytosis.parameters import ImageParameters
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 # Pillow converts these to RGB without a loss that matters; it would clip 16- and 32-bit modes.
 CONVERTIBLE_MODES = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")
 # Colour of 16 bits a channel. Pillow keeps the byte that comes first in its opinion, so reading in

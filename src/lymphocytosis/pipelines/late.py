@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lymphocytosis.imaging import store
+    from lymphocytosis.imaging.store import CellImages, PictureStream
     from lymphocytosis.mil.bags import Bags
     from lymphocytosis.system.bundle import Bundle
     from lymphocytosis.system.diagnosis import ReadySystem
@@ -34,14 +35,16 @@ else:
     npt = _Late("numpy.typing")
     pd = _Late("pandas")
     pa = _Late("pyarrow")
-    # Their modules would import torch or matplotlib before the first node runs.
-    Bags = Bundle = Figure = ReadySystem = TrainedSystem = Any
+    # Their modules would import torch, Pillow or matplotlib before the first node runs.
+    Bags = Bundle = CellImages = Figure = PictureStream = ReadySystem = TrainedSystem = Any
     store = _Late("lymphocytosis.imaging.store")
 
 __all__ = [
     "Bags",
     "Bundle",
+    "CellImages",
     "Figure",
+    "PictureStream",
     "ReadySystem",
     "TrainedSystem",
     "np",

@@ -14,12 +14,12 @@ from lymphocytosis.parameters import (
     MilParameters,
     View,
 )
-from lymphocytosis.pipelines.late import np, pd, store
+from lymphocytosis.pipelines.late import CellImages, np, pd, store
 from lymphocytosis.progress import Progress
 
 
 def train_picture_classifiers(
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     splits: pd.DataFrame,
@@ -80,7 +80,7 @@ def train_picture_classifiers(
 
 def predict_from_pictures(
     picture_classifiers: dict[str, Any],
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     splits: pd.DataFrame,

@@ -13,7 +13,7 @@ from lymphocytosis.parameters import (
     MilParameters,
 )
 from lymphocytosis.pipelines.classify.nodes import train_classifiers
-from lymphocytosis.pipelines.late import TrainedSystem, np, pa, pd, store
+from lymphocytosis.pipelines.late import CellImages, TrainedSystem, np, pa, pd, store
 from lymphocytosis.progress import Progress
 
 
@@ -162,7 +162,7 @@ def fit_referrals(
 def fit_reference(
     system: TrainedSystem,
     embeddings: pa.Table,
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     splits: pd.DataFrame,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lymphocytosis.parameters import ComputeParameters
-from lymphocytosis.pipelines.late import Figure, np, pa, pd, store
+from lymphocytosis.pipelines.late import CellImages, Figure, np, pa, pd, store
 from lymphocytosis.progress import Progress
 
 # Few enough rows that one patient is read without the others, enough that a scan stays fast.
@@ -38,7 +38,7 @@ def export_encoder(
 
 
 def embed_cells(
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     cells: pd.DataFrame,
     autoencoder: dict[str, Any],
     encoder_graph: dict[str, Any] | None,
@@ -104,7 +104,7 @@ def embed_cells(
 
 
 def plot_embedding_map(
-    embeddings: pa.Table, cells: pd.DataFrame, cell_images: store.CellImages, patients: pd.DataFrame
+    embeddings: pa.Table, cells: pd.DataFrame, cell_images: CellImages, patients: pd.DataFrame
 ) -> Figure:
     """Draw cells where their embeddings are; see `map_cells`."""
     from lymphocytosis.pipelines.embed import figures

@@ -21,7 +21,7 @@ from lymphocytosis.parameters import (
     SplitParameters,
 )
 from lymphocytosis.pipelines.embed.nodes import embed_cells
-from lymphocytosis.pipelines.late import Figure, np, pa, pd, store
+from lymphocytosis.pipelines.late import CellImages, Figure, np, pa, pd, store
 from lymphocytosis.pipelines.sizes import SIZES, fingerprint, select_embedding
 from lymphocytosis.pipelines.ssl_pretrain.nodes import pretrain_encoder
 from lymphocytosis.progress import Progress
@@ -55,7 +55,7 @@ def make_folds(
 def predict_by_controls(
     patients: pd.DataFrame,
     clinical_annotation: pd.DataFrame,
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     evaluation_folds: pd.DataFrame,
     evaluation: EvaluationParameters,
     ensemble: EnsembleParameters,
@@ -92,7 +92,7 @@ def predict_by_controls(
 def predict_by_classifiers(
     embeddings: pa.Table,
     autoencoder: dict[str, Any],
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     evaluation_folds: pd.DataFrame,

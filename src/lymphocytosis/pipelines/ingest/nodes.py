@@ -12,7 +12,7 @@ from typing import Any
 from lymphocytosis.cohort.pictures import PictureFile, PictureFiles
 from lymphocytosis.display import followed
 from lymphocytosis.parameters import ClinicalParameters, ImageParameters
-from lymphocytosis.pipelines.late import pd, store
+from lymphocytosis.pipelines.late import CellImages, PictureStream, pd, store
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def read_clinical_table(
 
 def decode_cells(
     cohort_pictures: list[PictureFile], registered_patients: pd.DataFrame, image: ImageParameters
-) -> store.PictureStream:
+) -> PictureStream:
     """Decode every picture once, while the store is written.
 
     Args:
@@ -51,7 +51,7 @@ def decode_cells(
 
 
 def tabulate_cells(
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     registered_patients: pd.DataFrame,
     clinical_warnings: list[str],
     clinical_reading: list[str],

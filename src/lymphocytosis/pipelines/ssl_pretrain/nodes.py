@@ -16,7 +16,7 @@ from lymphocytosis.parameters import (
     EncoderParameters,
     PretextParameters,
 )
-from lymphocytosis.pipelines.late import Figure, np, npt, pd, store
+from lymphocytosis.pipelines.late import CellImages, Figure, np, npt, pd, store
 from lymphocytosis.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ SHOWN = 4  # pictures in the reconstruction figure
 
 
 def pretrain_encoder(
-    cell_images: store.CellImages,
+    cell_images: CellImages,
     cells: pd.DataFrame,
     patients: pd.DataFrame,
     earlier_training: dict[str, Any] | None,
