@@ -74,7 +74,7 @@ def test_what_can_not_be_used_is_left_out_and_named(put, collect, caplog):
     (told,) = [r.getMessage() for r in caplog.records if "are left out" in r.getMessage()]
     assert "3 fault(s)." in told
     assert "edited: row 1, column value" in told
-    assert "older: column" in told
+    assert "older: its columns are not those of an evaluation" in told
     assert "binary: " in told
     assert "evaluation.csv can't be read as CSV" in told
 
