@@ -1,7 +1,7 @@
 """Two processes of one thread against one process. Run: python -m benchmarks scaling.
 
 The nodes are the project's own. Each is timed with little and with more work; the difference leaves
-out what every run pays once: starting processes, exporting the encoder.
+out what every run pays once: starting processes, choosing how to run the encoder.
 """
 
 import shutil
@@ -18,6 +18,7 @@ import yaml
 from benchmarks.encoders import plain_encoder
 from benchmarks.side_by_side import Row, divide
 from lymphocytosis.encoders.autoencoder import AutoEncoder, build_autoencoder
+from lymphocytosis.encoders.backend import portable_graph
 from lymphocytosis.encoders.checkpoint import pack
 from lymphocytosis.imaging.store import RECORDS, CellImages, map_pixels
 from lymphocytosis.parameters import (
@@ -32,7 +33,7 @@ from lymphocytosis.progress import Progress
 
 CONF = Path(__file__).parents[1] / "conf/base/parameters.yml"
 VIEWS = ["original", "horizontal", "vertical"]
-TURNS = 3
+TURNS = 2
 # Processes, and the threads of all of them.
 WAYS = {
     "1 process of 1 thread": (1, 1),
@@ -43,11 +44,11 @@ Work = Callable[[int, ComputeParameters, Progress], object]
 
 
 def measure() -> list[Row]:
-    """Embed 2 and 14 shards; pretrain for 1 and 3 epochs of 256 pictures."""
+    """Embed 2 and 4 shards; pretrain for 1 and 2 epochs of 96 pictures."""
     encoder = plain_encoder("tf_efficientnet_lite0", 1024)
     return [
-        *embedding_rows(encoder, 112, 352, (2, 14), TURNS, "onnx"),
-        *pretraining_rows(encoder, 112, 256, (1, 3), TURNS, ("train", "per_process")),
+        *embedding_rows(encoder, 112, 352, (2, 4), TURNS, "onnx"),
+        *pretraining_rows(encoder, 112, 96, (1, 2), TURNS, ("train", "per_process")),
     ]
 
 
@@ -65,11 +66,12 @@ def embedding_rows(
         records = store.records
         model = build_autoencoder(encoder, side, 0)
         packed = pack(AutoEncoder, model.state_dict(), encoder, store.image, _pretext(), 0)
+        graph = portable_graph(packed, None, _compute(backend, 1))
 
         def embed(count: int, compute: ComputeParameters, progress: Progress) -> None:
             cells = records.assign(row=records["row"].where(records["row"] < each * count))
             cells.to_parquet(store.folder / RECORDS)
-            for _ in embed_cells(store, cells, packed, None, VIEWS, compute, progress):
+            for _ in embed_cells(store, cells, packed, graph, VIEWS, compute, progress):
                 pass
 
         seconds = _seconds(embed, shards, turns, Path(folder), backend)
@@ -116,15 +118,9 @@ def _seconds(
 
     def once(way: str, amount: int) -> float:
         processes, threads = WAYS[way]
-        compute = ComputeParameters.model_validate(
-            {
-                "accelerator": "cpu", "precision": "32-true", "embed_batch_size": 32,
-                "embed_backend": backend, "processes": processes,
-            }
-        )  # fmt: skip
         torch.set_num_threads(threads)
         start = time.perf_counter()
-        work(amount, compute, Progress(folder / "work"))
+        work(amount, _compute(backend, processes), Progress(folder / "work"))
         took = time.perf_counter() - start
         shutil.rmtree(folder / "work")
         return took
@@ -139,6 +135,15 @@ def _seconds(
             seconds[way].append(more - less)
     torch.set_num_threads(before)
     return seconds
+
+
+def _compute(backend: str, processes: int) -> ComputeParameters:
+    return ComputeParameters.model_validate(
+        {
+            "accelerator": "cpu", "precision": "32-true", "embed_batch_size": 32,
+            "embed_backend": backend, "processes": processes,
+        }
+    )  # fmt: skip
 
 
 def _rows(title: str, seconds: dict[str, list[float]], what: str) -> list[Row]:

@@ -1,5 +1,7 @@
 """Of several machines, the first one runs the pipelines; the others help it and save nothing."""
 
+import logging
+
 from kedro.pipeline import Pipeline
 
 from lymphocytosis.errors import UserError
@@ -7,9 +9,31 @@ from lymphocytosis.hooks.refusals import refusal
 from lymphocytosis.parameters import Parameters
 from lymphocytosis.progress import unfinished
 
+logger = logging.getLogger(__name__)
+
 
 class Helped(Exception):  # noqa: N818 - nothing went wrong
     """This machine is not the first one, and has done its part of the run."""
+
+
+def warn_of_idle_processes(pipeline: Pipeline, parameters: Parameters) -> None:
+    """Say that several processes were asked for, and no node of a run can share its work.
+
+    Args:
+        pipeline: what will run.
+        parameters: the run's.
+    """
+    from lymphocytosis.distributed import SHARED
+
+    shared = {*SHARED}
+    if parameters.evaluation.pretraining == "each_fold":
+        shared.add("classifier_predictions")
+    if not shared & pipeline.all_outputs():
+        logger.warning(
+            "compute.processes is %d, and no node of this run can be shared by several processes: "
+            "without effect. Those of ssl_pretrain, embed and classify can.",
+            parameters.compute.processes,
+        )
 
 
 def help_first_machine(pipeline: Pipeline, parameters: Parameters) -> None:

@@ -19,7 +19,7 @@ from lymphocytosis import display
 from lymphocytosis.errors import UserError
 from lymphocytosis.hooks.demo import draw_cohort, draws_cohort_first
 from lymphocytosis.hooks.inputs import check_bundle, check_encoder, check_inputs, spare_damaged
-from lymphocytosis.hooks.machines import help_first_machine
+from lymphocytosis.hooks.machines import help_first_machine, warn_of_idle_processes
 from lymphocytosis.hooks.mirror import Mirror, mirror_of, place_of
 from lymphocytosis.hooks.models import check_models
 from lymphocytosis.hooks.options import check_environment
@@ -67,6 +67,8 @@ class ProjectHooks(threading.local):
             )
         if self.parameters.compute.nodes > 1:
             help_first_machine(pipeline, self.parameters)
+        elif self.parameters.compute.processes > 1:
+            warn_of_idle_processes(pipeline, self.parameters)
         demo = draws_cohort_first(run_params, pipeline)
         whole = pipelines["simulate"] + pipeline if demo else pipeline
         self._unlock()  # after a run interrupted in a notebook

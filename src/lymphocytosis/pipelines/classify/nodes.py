@@ -5,6 +5,7 @@ Other rooms are imported inside the nodes: registering pipelines must not wait f
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +14,8 @@ from lymphocytosis.parameters import ComputeParameters, MilParameters, SplitPara
 from lymphocytosis.pipelines.late import Figure, pa, pd
 from lymphocytosis.pipelines.sizes import fingerprint
 from lymphocytosis.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 
 def make_splits(
@@ -94,6 +97,8 @@ def train_classifiers(
         }
         del job["image_id"]
         share(progress.title, progress, job, compute)
+    elif compute.processes > 1:
+        logger.info("%s: threads, and not processes, share the cores", progress.title)
     return train_suite(bags, patients, splits, mil, seed, fabric, progress)
 
 
