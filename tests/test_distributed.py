@@ -211,6 +211,22 @@ class TestPretraining:
         np.testing.assert_allclose(found["loss"], history["loss"], rtol=1e-4)
         assert len(training["state"]["losses"]) == 4
 
+    def test_an_interrupt_ends_all_processes_and_the_next_one_is_this_ones(
+        self, pretrain_by, tmp_path
+    ):
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt():
+            while not (tmp_path / "epoch.pt").exists():
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_by(tmp_path, 2, 1000)
+        assert not active_children()
+        assert signal.getsignal(signal.SIGINT) is before
+
     def test_a_batch_too_small_to_share_is_refused(self, pretrain_by, tmp_path):
         with pytest.raises(
             UserError, match=r"pretext\.batch_size is 12, which 7 .* give 14 or more"
