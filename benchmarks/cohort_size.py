@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lymphocytosis import schemas
 from lymphocytosis.cohort.pictures import PatientFolder, PictureFiles
 from lymphocytosis.datasets.embeddings import EmbeddingsDataset
 from lymphocytosis.datasets.image_store import ImageStoreDataset
@@ -122,11 +121,10 @@ def _embed(folder: Path, pictures: int) -> None:
     from lymphocytosis.encoders import checkpoint
 
     images = ImageStoreDataset(filepath=str(folder / "cell_images")).load()
-    cells = schemas.cells.validate(ParquetDataset(filepath=str(folder / "cells.parquet")).load())
     packed = {"kind": "pooled", "parameters": {}, "state_dict": {}}
     progress = Progress(folder / "shards")
     with mock.patch.object(checkpoint, "unpack", lambda _: (tiny_model().eval(), IMAGE)):
-        tables = embed_cells(images, cells, packed, {}, ["original"], COMPUTE, progress)
+        tables = embed_cells(images, packed, {}, ["original"], COMPUTE, progress)
         EmbeddingsDataset(filepath=str(folder / "embeddings.parquet")).save(tables)
 
 

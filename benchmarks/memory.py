@@ -80,23 +80,22 @@ def _peak_of_process(task: str, store: Path) -> float:
 def _run(task: str, folder: Path) -> None:
     """Run a task's node from the store to what it gives; print this process's peak in MiB."""
     store = ImageStoreDataset(filepath=str(folder)).load()
-    cells = pd.read_parquet(folder / "cells.parquet")
     if task == "embedding":
-        _embed(store, cells, folder / "embeddings.parquet")
+        _embed(store, folder / "embeddings.parquet")
     else:
-        _pretrain(store, cells)
+        _pretrain(store, pd.read_parquet(folder / "cells.parquet"))
     status = Path("/proc/self/status").read_text()
     print(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024)
 
 
-def _embed(store: CellImages, cells: pd.DataFrame, file: Path) -> None:
+def _embed(store: CellImages, file: Path) -> None:
     from lymphocytosis.encoders import checkpoint
     from lymphocytosis.pipelines.embed.nodes import embed_cells
 
     packed: dict[str, Any] = {"kind": "pooled", "parameters": {}, "state_dict": {}}
     with mock.patch.object(checkpoint, "unpack", lambda _: (tiny_model().eval(), IMAGE)):
         tables = embed_cells(
-            store, cells, packed, None, ["original"], COMPUTE, Progress(file.with_name("shards"))
+            store, packed, None, ["original"], COMPUTE, Progress(file.with_name("shards"))
         )
         EmbeddingsDataset(filepath=str(file)).save(tables)
 

@@ -71,7 +71,7 @@ def embedding_rows(
         def embed(count: int, compute: ComputeParameters, progress: Progress) -> None:
             cells = records.assign(row=records["row"].where(records["row"] < each * count))
             cells.to_parquet(store.folder / RECORDS)
-            for _ in embed_cells(store, cells, packed, graph, VIEWS, compute, progress):
+            for _ in embed_cells(store, packed, graph, VIEWS, compute, progress):
                 pass
 
         seconds = _seconds(embed, shards, turns, Path(folder), backend)

@@ -66,7 +66,7 @@ def embed(store, pretext_parameters):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("lymphocytosis.pipelines.embed.nodes.ROWS_PER_GROUP", rows_per_group)
             compute = compute_of(processes)
-            return list(embed_cells(store, store.records, packed, None, VIEWS, compute, progress))
+            return list(embed_cells(store, packed, None, VIEWS, compute, progress))
 
     return run
 

@@ -72,9 +72,7 @@ def run(store, tmp_path_factory):
 @pytest.mark.parametrize("name", KINDS)
 def test_each_task_gives_an_encoder_that_embeds_a_history_and_figures(run, store, name):
     blocks, packed, history, shown, _ = run(name)
-    (table,) = embed_cells(
-        store, store.records, packed, None, VIEWS, blocks.compute, Progress(None)
-    )
+    (table,) = embed_cells(store, packed, None, VIEWS, blocks.compute, Progress(None))
     assert table.num_rows == 6 * len(VIEWS)
     assert table.schema.field("small").type.list_size == blocks.encoder.small_dim
     assert np.isfinite(np.stack(table["large"].to_pylist())).all()

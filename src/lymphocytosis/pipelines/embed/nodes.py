@@ -39,7 +39,6 @@ def export_encoder(
 
 def embed_cells(
     cell_images: CellImages,
-    cells: pd.DataFrame,
     autoencoder: dict[str, Any],
     encoder_graph: dict[str, Any] | None,
     views: list[str],
@@ -49,8 +48,7 @@ def embed_cells(
     """Compute the large and the small embedding of every cell in every view.
 
     Args:
-        cell_images: uint8 (n, S, S, 3).
-        cells: says which row is which cell.
+        cell_images: uint8 (n, S, S, 3); its records say which row is which cell.
         autoencoder: the packed state dict.
         encoder_graph: as `export_encoder` returns it; by default it is exported.
         views: original, horizontal, vertical.
@@ -67,10 +65,13 @@ def embed_cells(
     from lymphocytosis.encoders.embed import embed_in_shards
     from lymphocytosis.imaging.views import view_of
 
-    store.check_same_ingest(cells, cell_images)
     model, image = unpack(autoencoder)
     check_same_pictures(image, cell_images.image)
-    taken = cells[cells["row"].notna()].set_index("row")[["patient_id", "image_id"]].sort_index()
+    # Without `cells`, whose paths and checksums are most of what a large cohort needs of memory.
+    taken = pd.concat(
+        part.loc[part["row"].notna(), ["patient_id", "image_id", "row"]]
+        for part in cell_images.parts_of_records()
+    ).set_index("row")
     made_by = {"autoencoder": fingerprint(autoencoder)}
     progress.begin(
         {

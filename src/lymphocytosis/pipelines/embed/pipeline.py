@@ -24,7 +24,6 @@ def create_pipeline() -> Pipeline:
                 resumable(embed_cells, "embeddings"),
                 inputs=[
                     "cell_images",
-                    "cells",
                     "autoencoder",
                     "encoder_graph",
                     "params:views",

@@ -198,7 +198,7 @@ def predict_by_classifiers(
                     within.part("pretrain"),
                 )  # fmt: skip
                 embedded = embed_cells(
-                    cell_images, cells, pretrained, None, views, compute, within.part("embed")
+                    cell_images, pretrained, None, views, compute, within.part("embed")
                 )
                 fresh = pa.concat_tables(embedded)
                 table = _predict_sizes(fresh, patients, held_out, recipe, within, work)
