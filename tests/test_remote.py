@@ -214,6 +214,13 @@ def test_a_place_that_can_not_be_reached_is_told_in_one_message(monkeypatch, ano
         here.pull({})
 
 
+def test_a_folder_that_can_not_stand_for_it_is_told(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"stands for memory://w, .* Set XDG_CACHE_HOME to another"):
+        mirror_of_url("memory://w")
+
+
 def test_runs_there_are_not_listed(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.chdir(REPOSITORY)

@@ -143,13 +143,23 @@ class Mirror:
 
 
 def mirror_of_url(url: str) -> Mirror:
-    """Find or make the folder that stands for a URL, among this user's caches."""
+    """Find or make the folder that stands for a URL, among this user's caches.
+
+    Raises:
+        UserError: it can't be written to.
+    """
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     readable = re.sub(r"[^\w.-]+", "-", url)
     folder = caches / "lymphocytosis" / f"{readable}-{sha256(url.encode()).hexdigest()[:8]}"
-    if not (folder / _NOTE).exists():
-        with appearing_whole(folder / _NOTE) as note:
-            note.write_text(json.dumps({"url": url, "identity": uuid4().hex}))
+    try:
+        if not (folder / _NOTE).exists():
+            with appearing_whole(folder / _NOTE) as note:
+                note.write_text(json.dumps({"url": url, "identity": uuid4().hex}))
+    except OSError as error:
+        raise UserError(
+            f"workspace: the folder that stands for {url}, {folder}, can't be written to "
+            f"({error.strerror}). Set XDG_CACHE_HOME to another one."
+        ) from error
     return Mirror(folder=folder, **json.loads((folder / _NOTE).read_text()))
 
 
