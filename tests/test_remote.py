@@ -127,6 +127,16 @@ def test_what_is_missing_there_is_refused_with_the_command_that_makes_it(bucket,
     assert not open_filesystem(bucket)[0].exists(f"{open_filesystem(bucket)[1]}/none/.run.lock")
 
 
+def test_an_object_whose_file_would_lie_elsewhere_is_refused(tmp_path):
+    filesystem, root = open_filesystem("memory://hostile")
+    name = "08_reporting/manifest.json/../../../../escaped"
+    filesystem.store[f"{root}/{name}"] = filesystem.open(f"{root}/x", "wb")
+    with pytest.raises(UserError, match=r"holds an object named .*escaped.*outside the workspace"):
+        Mirror("memory://hostile", tmp_path / "a/b/c", "me").pull({})
+    assert not list(tmp_path.rglob("escaped"))
+    filesystem.store.clear()
+
+
 def test_one_machines_run_keeps_out_anothers_and_not_its_own_after_a_kill(bucket, tmp_path):
     url = f"{bucket}/locked"
     first, other = (Mirror(url, tmp_path / name, name) for name in ("first", "other"))

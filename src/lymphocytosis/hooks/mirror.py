@@ -85,7 +85,7 @@ class Mirror:
             entries: by path, the version that the run asked for; the newest by default.
 
         Raises:
-            UserError: the URL can't be read.
+            UserError: the URL can't be read, or an object's name leads out of the folder.
         """
         filesystem, root = open_filesystem(self.url)
         with reaching(self.url):
@@ -93,6 +93,11 @@ class Mirror:
                 name[len(root) + 1 :]: about["size"]
                 for name, about in filesystem.find(root, detail=True).items()
             }
+            if outside := [name for name in there if ".." in name.split("/")]:
+                raise UserError(
+                    f"{self.url} holds an object named {outside[0]}, which as a file would lie "
+                    "outside the workspace. Remove it."
+                )
             wanted = [name for name in there if name.startswith(f"{MANIFESTS.as_posix()}/")]
             for path, asked in entries.items():
                 entry = path.relative_to(self.folder).as_posix()
