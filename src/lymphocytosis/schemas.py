@@ -331,6 +331,10 @@ subgroups = _table(
             ),
         ),
         **{name: pa.Column(float, _share, nullable=True) for name in ("value", "low", "high")},
+        **{
+            name: pa.Column(float, pa.Check.in_range(-1, 1), nullable=True)
+            for name in ("difference", "difference_low", "difference_high")
+        },
         "reactive": _count,
         "tumoral": _count,
         "repeats": pa.Column(int, [_integer, pa.Check.ge(1)]),

@@ -114,3 +114,27 @@ def test_a_group_of_one_class_or_of_nobody_has_no_score(predictions, patients):
     assert of(measured, "age in years", "70 or more", "sensitivity")["value"] > 0
     assert pd.isna(of(measured, "age in years", "below 50", "sensitivity")["value"])
     assert of(measured, "age in years", "below 50", "sensitivity")["tumoral"] == 0
+
+
+def test_differences_are_from_clinical_values_on_the_same_patients(measured):
+    for metric in ("balanced_accuracy", "auc"):
+        own, baseline = (
+            measured[(measured["method"] == method) & (measured["metric"] == metric)].set_index(
+                ["trait", "group"]
+            )
+            for method in (BOTH, CLINICAL)
+        )
+        np.testing.assert_allclose(own["difference"], own["value"] - baseline["value"], atol=0.02)
+        assert baseline["difference"].isna().all()
+        assert (own["difference_low"] <= own["difference"]).all()
+        assert (own["difference"] <= own["difference_high"]).all()
+    assert measured.loc[measured["metric"] == "sensitivity", "difference"].isna().all()
+
+
+def test_a_method_that_says_the_same_as_clinical_values_gains_nothing(predictions, patients):
+    same = predictions[predictions["method"] == CLINICAL]
+    both = pd.concat([same, same.assign(method=BOTH)], ignore_index=True)
+    gained = measure_subgroups(both, patients, 50, 0.95, 0).query("method == @BOTH")
+    known = gained.loc[gained["metric"] == "auc", ["difference", "difference_low"]].dropna()
+    assert len(known)
+    assert (known == 0).all(axis=None)

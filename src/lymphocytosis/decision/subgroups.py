@@ -14,7 +14,8 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 COLUMNS = [
-    "method", "trait", "group", "metric", "value", "low", "high", "reactive", "tumoral", "repeats",
+    "method", "trait", "group", "metric", "value", "low", "high",
+    "difference", "difference_low", "difference_high", "reactive", "tumoral", "repeats",
 ]  # fmt: skip
 ALL = "all patients"
 # Lower ends of the groups. Below 10 x 10^9 per litre the count by itself says little.
@@ -44,7 +45,9 @@ def measure_subgroups(
 
     Returns:
         method; trait and group, as `groups_of` names them; metric; value, a mean over repeats; low
-        and high; reactive and tumoral, the numbers of patients; repeats. Metrics: sensitivity and
+        and high; difference, difference_low and difference_high, of balanced_accuracy and auc from
+        those of clinical values, paired, with a bootstrap's interval over persons (null for other
+        metrics); reactive and tumoral, the numbers of patients; repeats. Metrics: sensitivity and
         specificity at a probability of 0.5, with exact intervals (Clopper-Pearson, of one repeat's
         patients); balanced_accuracy, as in `results.interval`; auc, with a bootstrap's over
         persons; sensitivity_at_90 and sensitivity_at_95, at the lowest threshold whose specificity
@@ -57,28 +60,45 @@ def measure_subgroups(
         for name in nested_predictions["method"].unique()
         if name == CLINICAL or name.endswith(("pictures", "pictures + clinical"))
     ]
+    of_methods = nested_predictions[nested_predictions["method"].isin(methods)]
+    wide = of_methods.pivot_table(["probability", "decision"], ["method", "repeat"], "patient_id")
+    whose = of_methods.drop_duplicates("patient_id").set_index("patient_id")
     rows = []
-    for method in methods:
-        of_method = nested_predictions[nested_predictions["method"] == method]
-        wide = of_method.pivot_table(["probability", "decision"], "repeat", "patient_id")
-        whose = of_method.drop_duplicates("patient_id").set_index("patient_id")
-        for trait, group, inside in groups_of(known.loc[wide["probability"].columns]):
-            ids = inside.index[inside]
-            label = whose.loc[ids, "label"].to_numpy(dtype=np.int64)
+    for trait, group, inside in groups_of(known.loc[wide["probability"].columns]):
+        ids = inside.index[inside]
+        label = whose.loc[ids, "label"].to_numpy(dtype=np.int64)
+        weights = draw_weights(
+            whose.loc[ids, "person"].to_numpy(dtype=object), label, resamples, seed
+        )
+        reactive, tumoral = (int((label == value).sum()) for value in (0, 1))
+        if reactive and tumoral:
+            # A resample of persons may hold no patient of a class, where two share a person.
+            of_class = (weights[:, label == value].sum(axis=1) for value in (0, 1))
+            weights = weights[np.all([found > 0 for found in of_class], axis=0)]
+        resampled = {}
+        for method in sorted(methods, key=lambda name: name != CLINICAL):
             probability, decision = (
-                wide[c][ids].to_numpy(dtype=float) for c in ("probability", "decision")
-            )
-            weights = draw_weights(
-                whose.loc[ids, "person"].to_numpy(dtype=object), label, resamples, seed
+                wide[c].loc[method][ids].to_numpy(dtype=float) for c in ("probability", "decision")
             )
             scores = _of_decisions(decision, label, confidence)
             scores |= _of_probabilities(probability, label, weights, confidence)
-            reactive, tumoral = (int((label == value).sum()) for value in (0, 1))
-            rows += [
-                (method, trait, group, metric, *figures, reactive, tumoral, len(wide))
-                for metric, figures in scores.items()
-            ]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[4:7], "float64"))
+            if reactive and tumoral:
+                resampled[method] = {
+                    "balanced_accuracy": _balanced_accuracy(decision, label, weights),
+                    "auc": weighted_auc(probability, label, weights).mean(axis=0),
+                }
+            for metric, figures in scores.items():
+                compared = (np.nan, np.nan, np.nan)
+                if method != CLINICAL and metric in resampled.get(method, {}):
+                    gain = resampled[method][metric] - resampled[CLINICAL][metric]
+                    compared = (float(gain[0]), *ends(gain, confidence))
+                rows.append(
+                    (
+                        *(method, trait, group, metric, *figures, *compared),
+                        *(reactive, tumoral, decision.shape[0]),
+                    )
+                )
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(COLUMNS[4:10], "float64"))
 
 
 def groups_of(patients: pd.DataFrame) -> Iterator[tuple[str, str, "pd.Series[bool]"]]:
@@ -131,15 +151,22 @@ def _of_probabilities(
     names = ["auc", *(f"sensitivity_at_{round(100 * s)}" for s in SPECIFICITIES)]
     if len(np.unique(label)) < 2:
         return dict.fromkeys(names, (np.nan, np.nan, np.nan))
-    # A resample of persons may hold no patient of a class, where two share a person.
-    complete = (weights[:, label == 0].sum(axis=1) > 0) & (weights[:, label == 1].sum(axis=1) > 0)
-    weights = weights[complete]
     curves = [weighted_auc(probability, label, weights).mean(axis=0)]
     curves += [_sensitivity_at(s, probability, label, weights) for s in SPECIFICITIES]
     return {
         name: (float(found[0]), *ends(found, confidence))
         for name, found in zip(names, curves, strict=True)
     }
+
+
+def _balanced_accuracy(decision: Floats, label: Labels, weights: Floats) -> Floats:
+    """Balanced accuracy (s,) of decisions (r, p) under weights (s, p), a mean over repeats."""
+    shares = []
+    for value in (0, 1):
+        of_class = weights * (label == value)
+        right = (decision == value).mean(axis=0)
+        shares.append(of_class @ right / of_class.sum(axis=1))
+    return (shares[0] + shares[1]) / 2
 
 
 def _sensitivity_at(
