@@ -18,4 +18,4 @@ def run_params():
 
 def one_machine(workspace):
     """The parameters of a run, as far as the hooks before it ask."""
-    return SimpleNamespace(workspace=str(workspace), compute=SimpleNamespace(nodes=1))
+    return SimpleNamespace(workspace=str(workspace), compute=SimpleNamespace(nodes=1, processes=1))

@@ -2,6 +2,7 @@
 
 import shlex
 import textwrap
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,17 @@ from lymphocytosis.parameters import leaves
 # What a person opens, by entry; the rest is found from there.
 _TO_OPEN = (
     "report", "diagnosis_report", "diagnoses_csv", "decisions", "results", "bag_images_results",
-    "evaluation_summary", "choice_summary", "ingest_report", "bundle",
+    "evaluation_summary", "choice_summary", "all_evaluations", "ingest_report", "bundle",
 )  # fmt: skip
 _MOST = 3
+# What is shown of what a run made, and by what: imported only then, for one of them takes a second.
+_DESCRIBED = {
+    "results": ("decision.results", "describe"),
+    "bag_images_results": ("decision.results", "describe"),
+    "evaluation": ("decision.summary", "outline"),
+    "choice_evaluation": ("decision.summary", "outline"),
+    "diagnoses": ("pipelines.predict.nodes", "describe"),
+}
 _BEST = ""  # the default pipeline, in an environment of its own
 # By what a run made, the last that was made first: the pipelines to run next, and what for.
 _NEXT = {
@@ -85,17 +94,11 @@ def summarise(
 
 
 def _figures(made: set[str], catalog: DataCatalog) -> list[str]:
-    from lymphocytosis.decision import results, summary
-    from lymphocytosis.pipelines.predict import nodes
-
-    describe = {
-        "results": results.describe,
-        "bag_images_results": results.describe,
-        "evaluation": summary.outline,
-        "choice_evaluation": summary.outline,
-        "diagnoses": nodes.describe,
-    }
-    shown = [f"\n{describe[entry](catalog.load(entry))}\n\n" for entry in describe if entry in made]
+    shown = []
+    for entry, (module, function) in _DESCRIBED.items():
+        if entry in made:
+            describe = getattr(import_module(f"lymphocytosis.{module}"), function)
+            shown.append(f"\n{describe(catalog.load(entry))}\n\n")
     return [line for text in shown for given in text.splitlines() for line in _fitted(given)]
 
 
