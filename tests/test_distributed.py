@@ -215,6 +215,7 @@ class TestPretraining:
         self, pretrain_by, tmp_path
     ):
         before = signal.getsignal(signal.SIGINT)
+        others = set(active_children())  # joblib keeps those of another test
 
         def interrupt():
             while not (tmp_path / "epoch.pt").exists():
@@ -224,7 +225,7 @@ class TestPretraining:
         threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             pretrain_by(tmp_path, 2, 1000)
-        assert not active_children()
+        assert set(active_children()) <= others
         assert signal.getsignal(signal.SIGINT) is before
 
     def test_a_batch_too_small_to_share_is_refused(self, pretrain_by, tmp_path):
