@@ -46,9 +46,15 @@ IsoDate = Annotated[date, BeforeValidator(_iso_date)]
 
 class _Block(BaseModel):
     # strict: no text for a number, no true for 1. Kedro passes a plain parameter, such as the seed,
-    # to a node unchanged, so it must already have the right type.
+    # to a node unchanged, so it must already have the right type. Deferred: a block
+    # within others is built with them, and seldom by itself.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,
     )
 
 
