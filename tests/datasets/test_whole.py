@@ -29,7 +29,7 @@ def test_a_table_with_another_value_than_was_saved_is_refused(tmp_path, refused)
         (ParquetDataset, "pandas.read_parquet"),
         (CSVDataset, "pandas.read_csv"),
         (StateDictDataset, "lymphocytosis.model_files.ZipFile"),
-        (ImageStoreDataset, "lymphocytosis.datasets.image_store.map_pixels"),
+        (ImageStoreDataset, "lymphocytosis.imaging.store.map_pixels"),
     ],
 )
 def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, dataset, reader):

@@ -304,8 +304,8 @@ class TestNothingOfOnePatient:
             for array in self.arrays(path):
                 if array.dtype.kind == "f":
                     found = set(array.astype(float).ravel().tolist()) & both
-                    # Of a hundred thousand weights, one or two may be equal by chance.
-                    assert len(found) <= array.size // 10_000, path
+                    # A weight in thousands may be equal by chance; so is one, of a BatchNorm's 64.
+                    assert len(found) <= max(1, array.size // 10_000), path
 
 
 def nodes_predictions(system, model, embeddings, patients, splits):
