@@ -19,7 +19,7 @@ def test_memorys_tasks_run(tmp_path, task):
     store = ImageStoreDataset(filepath=str(tmp_path / "store")).load()
     cells = pd.read_parquet(tmp_path / "store/cells.parquet")
     if task == "_embed":
-        memory._embed(store, cells, tmp_path / "embeddings.parquet")
+        memory._embed(store, tmp_path / "embeddings.parquet")
         assert len(pd.read_parquet(tmp_path / "embeddings.parquet")) == 300
     else:
         memory._pretrain(store, cells)

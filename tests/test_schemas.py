@@ -222,6 +222,9 @@ def good_tables():
                 "value": [0.9, None],
                 "low": [0.8, None],
                 "high": [1.0, None],
+                "difference": [-1.0, None],
+                "difference_low": [-1.0, None],
+                "difference_high": [1.0, None],
                 "reactive": [34, 5],
                 "tumoral": [76, 0],
                 "repeats": [5, 5],
@@ -318,6 +321,9 @@ def good_tables():
 
 
 GOOD = good_tables()
+GOOD["all_evaluations"] = GOOD["evaluation"].copy()
+for place, (name, value) in enumerate({"run": "lite2", "version": "2026-11-28"}.items()):
+    GOOD["all_evaluations"].insert(place, name, value)
 
 # Table, column, and a value in its first row that must not pass.
 BAD_VALUES = [
@@ -332,7 +338,9 @@ BAD_VALUES = [
     ("learning_curves", "varied", "repeats"),
     ("learning_curves", "number", 0),
     ("learning_curves", "metric", "brier"),
+    ("all_evaluations", "run", ""),
     ("subgroups", "metric", "accuracy"),
+    ("subgroups", "difference", -1.1),
     ("subgroups", "value", 1.1),
     ("subgroups", "reactive", -1),
     ("referral_predictions", "patient_id", "P2"),
