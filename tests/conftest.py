@@ -107,10 +107,6 @@ class KilledAfter(Progress):
         super().save_values(name, values)
         self._count()
 
-    def save_table(self, name, table):
-        super().save_table(name, table)
-        self._count()
-
     def save_arrow(self, name, table):
         super().save_arrow(name, table)
         self._count()

@@ -126,9 +126,9 @@ class Progress:
             name: of the part.
             table: any columns that Parquet holds.
         """
-        if self.folder is not None:
-            with appearing_whole(self.folder / f"{name}.parquet") as path:
-                table.to_parquet(path, write_page_checksum=True)
+        import pyarrow as pa
+
+        self.save_arrow(name, pa.Table.from_pandas(table))
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return what `save_table` saved; None if it is missing or damaged."""
@@ -136,7 +136,7 @@ class Progress:
         return None if table is None else table.to_pandas()
 
     def save_arrow(self, name: str, table: pa.Table) -> None:
-        """Save a table of numbers, as fast as Parquet writes.
+        """Save a table, as fast as Parquet writes.
 
         Args:
             name: of the part.
@@ -146,9 +146,14 @@ class Progress:
             import pyarrow.parquet as pq
 
             with appearing_whole(self.folder / f"{name}.parquet") as path:
-                # As the embeddings' file is written.
+                # As the embeddings' file is written; a part is always read whole.
                 pq.write_table(
-                    table, path, compression="none", use_dictionary=False, write_page_checksum=True
+                    table,
+                    path,
+                    compression="none",
+                    use_dictionary=False,
+                    write_statistics=False,
+                    write_page_checksum=True,
                 )
 
     def has_table(self, name: str) -> bool:

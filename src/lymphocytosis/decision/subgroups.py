@@ -80,18 +80,16 @@ def measure_subgroups(
             probability, decision = (
                 wide[c].loc[method][ids].to_numpy(dtype=float) for c in ("probability", "decision")
             )
+            own = _of_probabilities(probability, label, weights)
             scores = _of_decisions(decision, label, confidence)
-            scores |= _of_probabilities(probability, label, weights, confidence)
-            if reactive and tumoral:
-                resampled[method] = {
-                    "balanced_accuracy": _balanced_accuracy(decision, label, weights),
-                    "auc": weighted_auc(probability, label, weights).mean(axis=0),
-                }
+            scores |= {name: _with_ends(found, confidence) for name, found in own.items()}
+            own["balanced_accuracy"] = _balanced_accuracy(decision, label, weights)
+            resampled[method] = own
             for metric, figures in scores.items():
                 compared = (np.nan, np.nan, np.nan)
-                if method != CLINICAL and metric in resampled.get(method, {}):
-                    gain = resampled[method][metric] - resampled[CLINICAL][metric]
-                    compared = (float(gain[0]), *ends(gain, confidence))
+                if method != CLINICAL and metric in ("balanced_accuracy", "auc"):
+                    gain = own[metric] - resampled[CLINICAL][metric]
+                    compared = _with_ends(gain, confidence)
                 rows.append(
                     (
                         *(method, trait, group, metric, *figures, *compared),
@@ -144,29 +142,31 @@ def _of_decisions(
     return {"balanced_accuracy": (both, *of_both), **scores}
 
 
-def _of_probabilities(
-    probability: Floats, label: Labels, weights: Floats, confidence: float
-) -> dict[str, tuple[float, float, float]]:
-    """Scores of probabilities (r, p), with intervals by the weights (s, p) of resamples."""
+def _of_probabilities(probability: Floats, label: Labels, weights: Floats) -> dict[str, Floats]:
+    """Scores (s,) of probabilities (r, p) under the weights (s, p) of resamples, by metric."""
     names = ["auc", *(f"sensitivity_at_{round(100 * s)}" for s in SPECIFICITIES)]
     if len(np.unique(label)) < 2:
-        return dict.fromkeys(names, (np.nan, np.nan, np.nan))
+        return dict.fromkeys(names, np.full(len(weights), np.nan))
     curves = [weighted_auc(probability, label, weights).mean(axis=0)]
     curves += [_sensitivity_at(s, probability, label, weights) for s in SPECIFICITIES]
-    return {
-        name: (float(found[0]), *ends(found, confidence))
-        for name, found in zip(names, curves, strict=True)
-    }
+    return dict(zip(names, curves, strict=True))
 
 
 def _balanced_accuracy(decision: Floats, label: Labels, weights: Floats) -> Floats:
     """Balanced accuracy (s,) of decisions (r, p) under weights (s, p), a mean over repeats."""
+    if len(np.unique(label)) < 2:
+        return np.full(len(weights), np.nan)
     shares = []
     for value in (0, 1):
         of_class = weights * (label == value)
         right = (decision == value).mean(axis=0)
         shares.append(of_class @ right / of_class.sum(axis=1))
     return (shares[0] + shares[1]) / 2
+
+
+def _with_ends(resampled: Floats, confidence: float) -> tuple[float, float, float]:
+    """A figure (s,) under the weights of resamples: value, low, high."""
+    return (float(resampled[0]), *ends(resampled, confidence))
 
 
 def _sensitivity_at(
