@@ -76,7 +76,8 @@ def main() -> None:
     folds = folds[folds["repeat"] == 1]
     tables = []
     for fold, rows in folds.groupby("fold"):
-        kept = asked.keep and asked.keep / f"{asked.fusion}-{fold}.parquet"
+        recipe_of = f"{asked.encoder}-{asked.fusion}-{asked.epochs}"
+        kept = asked.keep and asked.keep / f"{recipe_of}-{fold}.parquet"
         if kept and kept.exists():
             tables.append(pd.read_parquet(kept))
             continue

@@ -1,4 +1,6 @@
+from contextlib import contextmanager
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -94,6 +96,31 @@ class TestTraining:
         torch.manual_seed(1)
         run(images, epochs=1)
         assert torch.equal(torch.rand(3), undisturbed)
+
+    def test_a_long_epoch_shows_how_its_loss_goes(self, images, pretext_parameters, monkeypatch):
+        from lymphocytosis.pretext import training as module
+
+        told, work = [], Mock()
+
+        @contextmanager
+        def watched(title, total, unit, note):
+            work.advance = lambda count: told.append(note(0))
+            yield work
+
+        monkeypatch.setattr(module, "working", watched)
+        monkeypatch.setattr(module, "_LOOK", 2)
+        task = build_task(ENCODER, pretext_parameters(), images, np.arange(10), 0)
+        losses = iter(range(100))
+        true_loss = task.loss
+        task = replace(task, loss=lambda *given: true_loss(*given) * 0 + next(losses))
+        pretext = pretext_parameters(epochs=2, batch_size=2)
+        pretrain(task, images, np.arange(10), SHOWN, pretext, COMPUTE, 0, NOTHING)
+        # Five batches an epoch, with losses 0 to 4 and 5 to 9; a look after every second one, and
+        # at the end of an epoch its mean.
+        said = [line.rpartition("loss ")[2] for line in told]
+        assert said == ["epoch 1 of 2"] * 2 + ["0.5"] * 2 + ["2.5"] + ["2"] * 2 + ["5.5"] * 2 + [
+            "7.5"
+        ]
 
     def test_only_the_rows_asked_for_are_seen(self, run, images):
         changed = images.copy()

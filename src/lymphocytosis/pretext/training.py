@@ -122,8 +122,11 @@ def pretrain(
 
     epoch_of = numbered("epoch", pretext.epochs, len(rows))
 
+    # What the line of progress tells: the mean over the batches since the last look.
+    recent = losses[-1] if losses else None
+
     def at_work(done: int) -> str:
-        return f"{epoch_of(done)}, loss {losses[-1]:.4g}" if losses else epoch_of(done)
+        return epoch_of(done) if recent is None else f"{epoch_of(done)}, loss {recent:.4g}"
 
     todo = pretext.epochs * len(rows)
     with keeping_memory(), working("pretraining", todo, "pictures", at_work) as work:
@@ -142,11 +145,13 @@ def pretrain(
                     work.advance(len(batches[done - 1]))
                     # Each check waits for a GPU.
                     if done % _LOOK == 0 or (loss.is_cpu and not loss.isfinite()):
-                        finite_losses(
+                        seen = finite_losses(
                             of_batches[:done], epoch, "the encoder", "pretext.learning_rate"
                         )
+                        recent = float(seen[-_LOOK:].mean())
             of_all = finite_losses(of_batches, epoch, "the encoder", "pretext.learning_rate")
             losses.append(float(of_all.mean()))
+            recent = losses[-1]
             _check_weights(task.module, epoch)
             logger.info("pretraining: epoch %d of %d, loss %.4g", epoch, pretext.epochs, losses[-1])
             if pretext.keep == "best" and losses[-1] == min(losses):
