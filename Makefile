@@ -44,7 +44,7 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) docs
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
 		--no-loadscope-reorder
 
 # Strict: a broken link, or a formula or a docstring that can't be read, fails. The variable silences
