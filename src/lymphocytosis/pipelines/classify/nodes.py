@@ -88,14 +88,14 @@ def train_classifiers(
     # On one machine's cores, threads do as much as processes.
     if compute.nodes > 1 or on_gpus:
         job = {
-            **{field.name: getattr(bags, field.name) for field in fields(bags)},
+            # Training needs no names of pictures.
+            **{f.name: getattr(bags, f.name) for f in fields(bags) if f.name != "image_id"},
             "patients": patients[["patient_id"]].to_dict("list"),
             "splits": splits.to_dict("list"),
             "mil": mil.model_dump(),
             "compute": compute.model_dump(),
             "seed": seed,
         }
-        del job["image_id"]
         share(progress.title, progress, job, compute)
     elif compute.processes > 1:
         logger.info("%s: threads, and not processes, share the cores", progress.title)
