@@ -114,7 +114,8 @@ class Mirror:
                         shutil.rmtree(here)
                 wanted += [name for name in inside if name.startswith(f"{entry}/{chosen}")]
                 if entry in there or not versions:  # without versions: it may have changed
-                    path.unlink(missing_ok=True) if path.is_file() else None
+                    if path.is_file():
+                        path.unlink()
                     wanted += [entry] if entry in there else []
 
             def fetch(name: str) -> None:
