@@ -103,12 +103,10 @@ def main() -> None:
             "balanced_accuracy",
             "auc",
         ):
-            difference = (
-                f"{row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
-            )
+            apart = f"{row.difference:+.3f} [{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
             print(
                 f"| {row.method} | {row.metric} | {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
-                f" | {difference} |"
+                f" | {'' if np.isnan(row.difference) else apart} |"
             )
 
 
