@@ -36,8 +36,8 @@ install: .venv/installed
 demo: install
 	$(BIN)/kedro run --env=demo
 
-# A worker a core, so a thread each is enough; the longest files, which conftest.py puts first, are
-# begun first.
+# A worker a core, so a thread each is enough; a few tests take two, which must not spin while they
+# wait. The longest files, which conftest.py puts first, are begun first.
 test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
