@@ -76,8 +76,8 @@ def main() -> None:
     folds = folds[folds["repeat"] == 1]
     tables = []
     for fold, rows in folds.groupby("fold"):
-        recipe_of = f"{asked.encoder}-{asked.fusion}-{asked.epochs}"
-        kept = asked.keep and asked.keep / f"{recipe_of}-{fold}.parquet"
+        name = f"{asked.encoder}-{asked.fusion}-{asked.epochs}-{fold}.parquet"
+        kept = asked.keep and asked.keep / name
         if kept and kept.exists():
             tables.append(pd.read_parquet(kept))
             continue

@@ -122,7 +122,7 @@ def pretrain(
 
     epoch_of = numbered("epoch", pretext.epochs, len(rows))
 
-    # What the line of progress tells: the mean over the batches since the last look.
+    # For the line of progress: the mean loss of the last epoch, later of the last batches seen.
     recent = losses[-1] if losses else None
 
     def at_work(done: int) -> str:
